@@ -47,4 +47,12 @@ d = { 'settings': { 'branch': 'main',
                                  'chromatic.files.write_json': ('files.html#write_json', 'chromatic/files.py'),
                                  'chromatic.files.write_npy': ('files.html#write_npy', 'chromatic/files.py'),
                                  'chromatic.files.write_text': ('files.html#write_text', 'chromatic/files.py'),
-                                 'chromatic.files.write_weights': ('files.html#write_weights', 'chromatic/files.py')}}}
+                                 'chromatic.files.write_weights': ('files.html#write_weights', 'chromatic/files.py')},
+            'chromatic.models': { 'chromatic.models.Recipe': ('models.html#recipe', 'chromatic/models.py'),
+                                  'chromatic.models.Recipe.__post_init__': ('models.html#recipe.__post_init__', 'chromatic/models.py'),
+                                  'chromatic.models._conv': ('models.html#_conv', 'chromatic/models.py'),
+                                  'chromatic.models.batch_size': ('models.html#batch_size', 'chromatic/models.py'),
+                                  'chromatic.models.count_macs': ('models.html#count_macs', 'chromatic/models.py'),
+                                  'chromatic.models.get_recipe': ('models.html#get_recipe', 'chromatic/models.py'),
+                                  'chromatic.models.make_model': ('models.html#make_model', 'chromatic/models.py'),
+                                  'chromatic.models.shift_pixels': ('models.html#shift_pixels', 'chromatic/models.py')}}}
