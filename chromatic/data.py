@@ -180,10 +180,11 @@ def shift_mirror(x:torch.Tensor, # [B,ch,H,W]
     i,j,k = (o.to(x.device) for o in (torch.arange(B)[:,None,None], rows[:,:,None], cols[:,None,:]))
     return x.permute(0,2,3,1)[i,j,k].permute(0,3,1,2)
 
-# %% ../nbs/01_data.ipynb #c1bf094f
+# %% ../nbs/01_data.ipynb #482f468d
 class Batches:
     "Images [n,ch,H,W] uint8 and labels [n] on a device, handed out as normalised float batches by index"
     def __init__(self, data:ImageData, device='cpu'):
+        self.device,self.mirrored = torch.device(device), data.mirrored
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning) # a memory-mapped array is read-only, and only read
             self.x,self.y = torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)
@@ -192,20 +193,22 @@ class Batches:
     def images(self, idx # indices into the data set
               )->torch.Tensor:
         "Normalised images [B,ch,H,W] float32, channels last"
-        x = self.x[torch.as_tensor(idx, device=self.x.device)]
+        x = self.x[torch.as_tensor(idx, device=self.device)]
         return x.float().sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
 
-# %% ../nbs/01_data.ipynb #369cf1dc
-def make_dls(data:ImageData, splits:Splits, bs:int, # training batch size
+# %% ../nbs/01_data.ipynb #868b9aaf
+def make_dls(batches:Batches, splits:Splits, bs:int, # training batch size
              shift:int=0, # augmentation: largest shift, pixels
-             mirror:bool=False, # augmentation: mirror half of the images, if the data allows it
-             device='cpu')->DataLoaders:
+             mirror:bool=False # augmentation: mirror half of the images, where the data allows it
+            )->DataLoaders:
     "fastai `DataLoaders` of (train, probe) that augment whole batches; shuffling follows the global seed at construction"
-    b = Batches(data, device)
-    def gather(idx): return b.images(list(idx)), b.y[torch.as_tensor(list(idx), device=b.y.device)]
+    mirror = mirror and batches.mirrored
+    def gather(idx):
+        idx = torch.tensor(list(idx), device=batches.device)
+        return batches.images(idx), batches.y[idx]
     def augmented(idx):
         x,y = gather(idx)
-        return (shift_mirror(x, shift, mirror and data.mirrored) if shift or mirror else x), y
-    def loader(idx, create_batch, **kw): return DataLoader([int(i) for i in idx], create_batch=create_batch, device=torch.device(device), **kw)
+        return (shift_mirror(x, shift, mirror) if shift or mirror else x), y
+    def loader(idx, create_batch, **kw): return DataLoader(idx.tolist(), create_batch=create_batch, device=batches.device, **kw)
     return DataLoaders(loader(splits.train, augmented, bs=bs, shuffle=True, drop_last=True),
-                       loader(splits.probe, gather, bs=1000), device=torch.device(device))
+                       loader(splits.probe, gather, bs=1000), device=batches.device)
