@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pick_device', 'private_rng', 'one_thread', 'predict_logits', 'Member', 'member_learner', 'fit_member', 'load_model']
 
-# %% ../nbs/03_train.ipynb #6986eeb0
+# %% ../nbs/03_train.ipynb #114aabbe
 import random, warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
     from fastai.callback.tracker import TerminateOnNaNCallback
     from fastai.learner import Learner
-    from fastai.metrics import accuracy
+    from fastai.metrics import ValueMetric, accuracy
     from fastai.optimizer import OptimWrapper
 from .files import *
 from .data import Batches, ImageData, Splits, make_dls
