@@ -49,6 +49,7 @@ def readme()->tuple[str,dict]:
     nb = clean(nbformat.read(nbs/'index.ipynb', 4))
     body, res = MarkdownExporter(config=config).from_notebook_node(nb, {'output_files_dir': 'index_files', 'unique_key': 'index'})
     pages, images = page_names(), {k.replace(os.sep, '/'):v for k,v in res.get('outputs', {}).items()}
+    body = re.sub(r'^```python\n\s*```$', '', body, flags=re.M) # cells that show only what they print
     parts = re.split(r'(^```.*?^```$)', body, flags=re.M|re.S)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r'(\]\()([^)\s]+)', lambda m: m[1]+relink(m[2], pages, images), parts[i])
