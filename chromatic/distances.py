@@ -81,7 +81,7 @@ def pairwise(x:np.ndarray, # what the metric is computed from: [S,N,C], or [S,N]
     if not np.isfinite(D).all(): raise UserError(f'{name}: {m.input} with NaN or infinite values, expected finite numbers')
     return D
 
-# %% ../nbs/10_distances.ipynb #9a01c747
+# %% ../nbs/10_distances.ipynb #ebbc52a0
 _AVAILABLE = dict(logits=('probs','log_probs','logits','labels'), probs=('probs','log_probs','labels'), labels=('labels',))
 
 def distance_matrix(pop, # a Population
@@ -90,6 +90,7 @@ def distance_matrix(pop, # a Population
                    )->np.ndarray: # [S,S] float64, members in table order
     "D2 of all pairs of members of a population"
     want = metric(name).input
+    if getattr(pop, split) is None: raise UserError(f'{split}: this population has no such outputs')
     if want not in _AVAILABLE[pop.kind]:
         able = ', '.join(k for k,m in METRICS.items() if m.input in _AVAILABLE[pop.kind])
         raise UserError(f"{name}: needs {want}, but the population holds {pop.kind}; choose one of {able}")
