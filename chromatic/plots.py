@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 from .files import UserError
 from .mds import markers, palette
 
-# %% ../nbs/12_plots.ipynb #4f43f6fe
+# %% ../nbs/12_plots.ipynb #a4702c69
 STYLE = {'font.size':10, 'axes.titlesize':11, 'axes.labelsize':10, 'xtick.labelsize':9, 'ytick.labelsize':9, 'legend.fontsize':9,
          'axes.spines.top':False, 'axes.spines.right':False, 'axes.edgecolor':'#555555', 'axes.labelcolor':'#222222', 'text.color':'#222222',
          'axes.titlelocation':'left', 'legend.frameon':False, 'figure.facecolor':'white', 'axes.facecolor':'white', 'figure.dpi':100}
@@ -41,7 +41,7 @@ def short_ids(ids:list # members' ids
 def root_unit(unit:str # of D2, as a metric declares it
              )->str:
     "The unit of a coordinate, the root of that of D2"
-    return unit.removesuffix('²') if unit.endswith('²') else '' if unit=='no unit' else f'√({unit})'
+    return '' if unit in ('','no unit') else unit[:-1] if unit.endswith('²') else f'√({unit})' if ' ' in unit else f'√{unit}'
 
 # %% ../nbs/12_plots.ipynb #74547cad
 def _free_place(i:int, # whose label
@@ -78,7 +78,7 @@ def scatter_members(ax, # matplotlib Axes, its limits and layout as they will be
         taken.append(b)
         ax.text(*back.transform(((b[0]+b[2])/2, (b[1]+b[3])/2)), s, ha='center', va='center', fontsize=9, zorder=4)
 
-# %% ../nbs/12_plots.ipynb #497d46b8
+# %% ../nbs/12_plots.ipynb #5be37b73
 @house_style()
 def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
                colours:list=None, # S colours; default `palette(coords)`
@@ -95,13 +95,14 @@ def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
     ax.set_title(title)
     ax.set_aspect('equal', adjustable='datalim')
     for k,(name,label) in enumerate(zip(names, (ax.set_xlabel, ax.set_ylabel))):
-        if evr is not None: name += f': {evr[k]:.0%} of the variance' + ('' if null is None else f' (by chance {null[k]:.0%})')
-        label(name + (f', {root_unit(unit)}' if root_unit(unit) else ''))
+        if root_unit(unit): name += f', {root_unit(unit)}'
+        if evr is not None: name += f': {evr[k]:.0%} of the variance' + ('' if null is None else f', by chance {null[k]:.0%}')
+        label(name)
     ax.update_datalim(coords[:,:2])
     ax.margins(.12)
     ax.autoscale_view()
     if evr is None: ax.set(xticks=[], yticks=[]) # the numbers of a view mean nothing
-    ax.axhline(0, color='#dddddd', lw=.8, zorder=0); ax.axvline(0, color='#dddddd', lw=.8, zorder=0)
+    else: ax.axhline(0, color='#dddddd', lw=.8, zorder=0), ax.axvline(0, color='#dddddd', lw=.8, zorder=0)
     scatter_members(ax, coords[:,:2], colours or palette(coords), marks, ids)
     return fig
 
@@ -127,7 +128,7 @@ def spectrum_figure(evr:np.ndarray, # [S] explained variance ratio of each axis
     if len(keys)>1: ax.legend(handles=keys)
     return fig
 
-# %% ../nbs/12_plots.ipynb #f254faee
+# %% ../nbs/12_plots.ipynb #c5bc41c7
 def neighbour_order(D2:np.ndarray # [S,S] squared dissimilarities
                    )->np.ndarray: # [S] a permutation
     "Members so ordered that near ones stand together: leaves of average linkage, optimally turned [Bar-Joseph et al. 2001]"
@@ -147,29 +148,30 @@ def matrix_figure(D2:np.ndarray, # [S,S] squared dissimilarities
     im = ax.imshow(np.where(np.eye(S), np.nan, D2[np.ix_(o,o)]), cmap='cividis')
     fig.colorbar(im, ax=ax, shrink=.85, label=f'{name}, {unit}' if unit else name)
     if colours:
+        w = .055*S # of a strip
         for i,c in enumerate(np.asarray(colours)[o]):
-            ax.add_patch(mpl.patches.Rectangle((i-.5, -1.4), 1, .7, color=c, lw=0, clip_on=False))
-            ax.add_patch(mpl.patches.Rectangle((-1.4, i-.5), .7, 1, color=c, lw=0, clip_on=False))
-        ax.set(xlim=(-1.5,S-.5), ylim=(S-.5,-1.5))
+            ax.add_patch(mpl.patches.Rectangle((i-.5, -.5-1.3*w), 1, w, color=c, lw=0))
+            ax.add_patch(mpl.patches.Rectangle((-.5-1.3*w, i-.5), w, 1, color=c, lw=0))
+        ax.set(xlim=(-.5-1.3*w, S-.5), ylim=(S-.5, -.5-1.3*w))
     few = np.arange(0, S, -(-S//40))
     labels = np.asarray(short_ids(ids))[o][few]
-    ax.set_xticks(few, labels, rotation=90 if max(map(len,labels))>2 else 0)
+    ax.set_xticks(few, labels, rotation=90 if S>16 or max(map(len,labels))>3 else 0)
     ax.set_yticks(few, labels)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(title=title, xlabel='member', ylabel='member')
     return fig
 
-# %% ../nbs/12_plots.ipynb #e54c7e1b
+# %% ../nbs/12_plots.ipynb #057fe384
 @house_style()
 def colour_strip(ids:list, # S ids
                  colours:list, # S colours
-                 marks:list=None, # S markers; default by table order
-                 per_row:int=12
+                 marks:list=None # S markers; default by table order
                 )->Figure:
     "Every member's colour, marker and id, in table order"
-    S = len(ids)
+    S, longest = len(ids), max(map(len, short_ids(ids)))
     if len(colours)!=S: raise UserError(f'colours: {len(colours)} of them for {S} members')
+    per_row = max(1, min(12, int(76/(longest+1))))
     rows = -(-S//per_row)
     fig, ax = new_figure(7, .15+.55*rows)
     for i,(s,c,m) in enumerate(zip(short_ids(ids), colours, marks or markers(S))):
