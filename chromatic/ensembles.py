@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STRATEGIES', 'full', 'random_k', 'best_probe', 'top_k', 'farthest_first', 'default_sizes', 'needs_test',
-           'ensemble_table', 'max_over_test', 'ensemble_text', 'ensemble_report', 'ensemble_figure', 'ensembles',
-           'ensembles_command', 'main']
+           'ensemble_table', 'max_over_test', 'ensemble_text', 'ensemble_report', 'read_table', 'ensemble_figure',
+           'ensembles', 'ensembles_command', 'main']
 
 # %% ../nbs/20_ensembles.ipynb #a0a15d3b
 import math, sys
@@ -140,7 +140,7 @@ def ensemble_text(pop, table:pd.DataFrame, top:dict # of `max_over_test`
         'other intervals  95% bootstrap over test examples; the one of ECE is for the ECE expected at this number of examples',
         'regret           behind the best subset of the same size in hindsight; – where there are too many to try'])+'\n'
 
-# %% ../nbs/20_ensembles.ipynb #f82037d3
+# %% ../nbs/20_ensembles.ipynb #eb9e4b45
 def ensemble_report(pop, table:pd.DataFrame, top:dict, **config)->dict:
     "The same for programs: best_single, strategies → sizes → scores with lo and hi, gain, regret; and the configuration"
     bounds = lambda r,s: dict(value=r[s], lo=r[s+'_lo'], hi=r[s+'_hi'])
@@ -151,6 +151,13 @@ def ensemble_report(pop, table:pd.DataFrame, top:dict, **config)->dict:
     return dict(best_single=dict(chosen_on_probe=entry(table.iloc[0]), max_over_test=top),
                 strategies={n: [entry(r) for _,r in g.iterrows()] for n,g in table[1:].groupby('strategy', sort=False)},
                 config=config|dict(ids=pop.ids, S=pop.S, N=pop.N, M=pop.M, C=pop.C, pool='mean of calibrated probabilities'))
+
+def read_table(report:dict # of `ensemble_report`, or its JSON file
+              )->pd.DataFrame:
+    "The table back from the JSON, as far as the figure needs it"
+    rows = [('best-single',report['best_single']['chosen_on_probe'])]+[(n,r) for n,rs in report['strategies'].items() for r in rs]
+    part = lambda r: {s+e: r[s][k] for s in SCORES for e,k in [('','value'),('_lo','lo'),('_hi','hi')]}|{'regret_'+s: v for s,v in r['regret'].items()}
+    return pd.DataFrame([dict(strategy=n, k=r['k'])|part(r) for n,r in rows])
 
 # %% ../nbs/20_ensembles.ipynb #ea3a0366
 _LOOK = {'random-k':('#777777','o'), 'top-k':('#0072B2','s'), 'farthest-first':('#D55E00','^')}
