@@ -82,11 +82,11 @@ def accuracy_only(S:int=12, N:int=1000, C:int=10, seed:int=0, spread:float=.3, #
     t = _spread(S, seed, spread)
     return synthetic(S, N, C, seed, skill=t, **kwargs).with_columns(truth=t)
 
-# %% ../nbs/07_synthetic.ipynb #d61d7046
+# %% ../nbs/07_synthetic.ipynb #9ecb973a
 def lesson_population(n:int=12, # members
                       epochs:int=5, repel:RepelConfig=None)->Population:
     "A population of `fast` members trained on digits, from the cache where it is there"
-    code = [Path(data.__file__).with_name(f'{m}.py').read_bytes() for m in ('files','data','models','train','repel','population')]
+    code = [Path(data.__file__).with_name(f'{m}.py').read_bytes() for m in ('files','data','models','train','repel','members','population')]
     key = sha256(b''.join(code) + repr((n, epochs, repel, torch.__version__, np.__version__, platform.machine())).encode())[:16]
     out = data.cache_dir()/'lessons'/key
     with lock(out/'.lock', wait=True):
