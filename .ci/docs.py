@@ -76,11 +76,15 @@ def docments_table(dm)->str:
 def set_renderer():
     "Make nbdev's show_doc write signature, docstring and a table of docments"
     import nbdev.showdoc as sd
-    from fastcore.docments import _fmt_sig
+    from fastcore.docments import DocmentText, _fmt_sig
+    from importlib import import_module
     class SiteRenderer(sd.BasicMarkdownRenderer):
         def _repr_markdown_(self):
-            table, src, dm = docments_table(self.dm), sd.NbdevLookup().code(self.fn), self.dm
-            sig = str(dm)
+            src, dm, known = sd.NbdevLookup().code(self.fn), self.dm, sd.NbdevLookup()[self.fn]
+            if inspect.isclass(self.sym): # the module's own, since a notebook's class has no source for its docments
+                if known: dm = DocmentText(getattr(import_module(known[1][:-3].replace('/', '.')), self.nm, self.sym), docstring=False)
+                dm.dm.pop('return', None)
+            table, sig = docments_table(dm), str(dm)
             if table: # types and comments stand in the table
                 ps = [re.sub(r':.*?(?==|$)', '', dm._fmt_param(k, {**p, 'anno': inspect._empty})) for k,p in dm.dm.items() if k!='return']
                 name = self.nm.split('.')[-1]
