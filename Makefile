@@ -25,19 +25,19 @@ slow: venv ## The notebooks with slow cells, slow cells included
 export: venv ## Notebooks to modules, cleaned, and the README
 	$(PY) -c 'from nbdev.doclinks import nbdev_export; nbdev_export()'
 	$(PY) -c 'from nbdev.clean import nbdev_clean; nbdev_clean()'
-	$(PY) .ci/readme.py
+	@$(PY) .ci/readme.py
 
 readme: venv ## README.md from nbs/index.ipynb
-	$(PY) .ci/readme.py
+	@$(PY) .ci/readme.py
 
 docs: venv ## The site, in _docs/
-	$(PY) .ci/docs.py
+	@$(PY) .ci/docs.py
 
 linkcheck: venv ## Every link, anchor and image of _docs/
-	$(PY) .ci/linkcheck.py
+	@$(PY) .ci/linkcheck.py
 
-look: venv ## Every page of _docs/ in headless Chromium, light and dark; screenshots in _proc/shots/
-	$(PY) .ci/look.py
+look: venv ## Every page of _docs/ in headless Chromium, light and dark; SHOTS=folder keeps screenshots
+	@$(PY) .ci/look.py $(if $(SHOTS),--shots $(SHOTS))
 
 clean: ## What was built; .venv, runs/ and artifacts/ stay
 	rm -rf _proc _docs build dist *.egg-info
