@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MIN_MEMBERS', 'Population', 'covariates', 'clear', 'train_population', 'load_population']
 
-# %% ../nbs/06_population.ipynb #10a31aac
-import os, shutil, threading, time
+# %% ../nbs/06_population.ipynb #0c6ed083
+import os, shutil, socket, threading, time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,25 +138,32 @@ def covariates(pop:Population)->Population:
     return pop.with_columns(probe_accuracy=right, confidence=raw.max(2).mean(1, dtype=np.float64), ece=ece(raw, pop.probe_labels),
                             temperature=pop.temperature, log_T=np.log(pop.temperature), T_at_bound=at_bound(pop.temperature))
 
-# %% ../nbs/06_population.ipynb #4d0cab00
-def _end_with(run:int):
-    "End this worker process once process `run`, its parent, is gone: a killed run leaves nothing behind, not even a worker that waits to hand over"
+# %% ../nbs/06_population.ipynb #8e2049fd
+def _alive(pid:int)->bool:
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except PermissionError: pass
+    return True
+
+def _end_with(host:str, run:int):
+    "End this worker once the run that it works for is gone, if it is on this machine: not even one that waits to hand over stays behind"
+    child = os.getppid()==run
     def watch():
-        while os.getppid()==run: time.sleep(.5)
+        while os.getppid()==run if child else _alive(run): time.sleep(.5)
         os._exit(1)
-    if os.getppid()==run and not any(t.name=='end with run' for t in threading.enumerate()):
+    if host==socket.gethostname() and os.getpid()!=run and not any(t.name=='end with run' for t in threading.enumerate()):
         threading.Thread(target=watch, name='end with run', daemon=True).start()
 
-def _work(run:int, *args)->Member:
-    "`fit_member` in a worker of process `run`"
-    _end_with(run)
+def _work(host:str, run:int, *args)->Member:
+    "`fit_member` in a worker of process `run` on `host`"
+    _end_with(host, run)
     return fit_member(*args)
 
 def _plain(data, splits, recipe, todo, device, workers):
     "Yield (member, None, {}) as each is trained"
     if min(workers, len(todo))<=1: yield from ((fit_member(data, splits, recipe, s, device), None, {}) for s in todo)
     else:
-        jobs = (joblib.delayed(_work)(os.getpid(), data, splits, recipe, s, device) for s in todo)
+        jobs = (joblib.delayed(_work)(socket.gethostname(), os.getpid(), data, splits, recipe, s, device) for s in todo)
         with joblib.parallel_config('loky', n_jobs=min(workers, len(todo)), inner_max_num_threads=1):
             yield from ((m, None, {}) for m in joblib.Parallel(return_as='generator_unordered')(jobs))
 
