@@ -102,7 +102,7 @@ def gain_sizes(S:int)->list:
     "Sizes of the subsets in which distance and gain are compared: 2 to 6, at most half of the members"
     return list(range(2, max(2, min(6, S//2))+1))
 
-# %% ../nbs/21_analyze.ipynb #8aa37d4c
+# %% ../nbs/21_analyze.ipynb #7ffe24a6
 @house_style()
 def gain_figure(W:np.ndarray, gains:pd.DataFrame, D2:np.ndarray)->Figure:
     "Mean pairwise distance of subsets against their gain over the mean member, in accuracy and in NLL; darker is larger"
@@ -112,8 +112,8 @@ def gain_figure(W:np.ndarray, gains:pd.DataFrame, D2:np.ndarray)->Figure:
             at = np.flatnonzero(gains.k==k)[::max(1, (gains.k==k).sum()//250)]
             ax.scatter(d[at], gains[s,'mean member'][at], s=7, color=str(shade) if len(sizes)<2 else (shade*.9, shade*.95, .35+.6*shade), lw=0, label=f'{k} members')
         ax.set(xlabel='mean pairwise distance (probe)', ylabel=label)
-        ax.ticklabel_format(axis='x', scilimits=(-2,3))
-    axes[-1].legend(markerscale=2, handletextpad=.1)
+        ax.ticklabel_format(axis='x', scilimits=(-9,9)); ax.locator_params(axis='x', nbins=5)
+    fig.legend(*ax.get_legend_handles_labels(), loc='outside upper center', ncols=len(sizes), markerscale=2.5, handletextpad=.1)
     return fig
 
 # %% ../nbs/21_analyze.ipynb #22b73fff

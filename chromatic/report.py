@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.xml import *
 from .page import *
 
-# %% ../nbs/19_report.ipynb #c3e52168
+# %% ../nbs/19_report.ipynb #ccbaf575
 LEVEL = .05
 COVARIATES = dict(confidence='mean confidence', ece='calibration error (ECE)', accuracy='accuracy', log_T='log temperature', confusion_pc1='which classes it confuses (PC1)')
 
@@ -21,7 +21,8 @@ def say_real(tests:dict, # of artifact_tests.json, or None
              analysis:dict # of analysis.json
             )->tuple:
     "Is the map more than chance? (True, False or None; the sentences)"
-    two = sum(analysis['evr']['positive'][:2])
+    two = sum(v if v is not None else np.nan for v in analysis['evr']['positive'][:2])
+    if not np.isfinite(two): return False, ['All members give the same outputs on the probe, so there is nothing to map.']
     if tests is None:
         return None, [f"Two axes carry {percent(two)} of the variance between the {analysis['S']} members; members without any structure would give at least {percent(analysis['chance'])}.",
                       'Whether that is more than chance has not been tested yet: the command chromatic.artifact_tests does it (see the end of this page).']
@@ -37,7 +38,7 @@ def primary(tests:dict)->dict:
     first = tests['null'].get('held_out_top2') or {}
     return first if first.get('p') is not None else tests['null']['evr_top2']
 
-# %% ../nbs/19_report.ipynb #db004616
+# %% ../nbs/19_report.ipynb #ebc61128
 def say_axis(analysis:dict)->str:
     "What the first axis follows"
     rows = [r for r in analysis['semantic_axes']['table'] if r['axis']==1]
@@ -46,7 +47,7 @@ def say_axis(analysis:dict)->str:
     found = sorted((r for r in rows if r['p_corrected']<=LEVEL), key=lambda r: -abs(r['rho']))
     if found: return f"Axis 1 follows {', '.join(map(name, found[:-1]))+' and '*(len(found)>1)+name(found[-1])}."
     best = max(rows, key=lambda r: abs(r['rho']))
-    return f"Axis 1 follows none of the {len(rows)} covariates closely enough to be told from chance; the nearest is {name(best)}, corrected p = {p_value(best['p_corrected'])}."
+    return f"Axis 1 follows no covariate closely enough to be told from chance; the nearest is {name(best)}, corrected p = {p_value(best['p_corrected'])}."
 
 def say_ensemble(ensemble:dict # of ensemble.json, or None
                 )->str:
@@ -58,7 +59,7 @@ def say_ensemble(ensemble:dict # of ensemble.json, or None
     acc = lambda e: f"{number(e['accuracy']['value'],4)} {span(e['accuracy']['lo'], e['accuracy']['hi'], 4)}"
     return f"The member that is best on the probe, {one['ids'][0]}, has test accuracy {acc(one)}; all {all_['k']} members together have {acc(all_)}. The ensemble is {kind}: {number(100*gain['value'],2)} points {span(100*gain['lo'],100*gain['hi'],2)}."
 
-# %% ../nbs/19_report.ipynb #3ecd03b2
+# %% ../nbs/19_report.ipynb #0240f72d
 TESTS = dict(held_out_top2='held-out variance, 2 axes', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1 and 2')
 
 def test_table(tests:dict):
@@ -78,13 +79,14 @@ def axis_table(analysis:dict):
     return grid(wide, strong=np.flatnonzero(df.groupby('covariate', sort=False).p_corrected.min()<=LEVEL))
 
 def ensemble_rows(ensemble:dict):
-    "A few sizes of every strategy, best single first; scores on test with their intervals"
-    S = ensemble['strategies']['full'][0]['k']
-    some = sorted({1,2,3,5,8,12,20,50}&set(range(1,S))|{S})
-    rows = [('best single',ensemble['best_single']['chosen_on_probe'])]+[(n,r) for n,rs in ensemble['strategies'].items() for r in rs if r['k'] in some and 1<r['k']<(S if n!='full' else S+1)]
+    "A few sizes of every strategy, best single first; scores on test, accuracy and NLL with their intervals"
+    best, S = ensemble['best_single']['chosen_on_probe'], ensemble['strategies']['full'][0]['k']
+    some = {2,3,5,8,12,20,50}&set(range(S))
+    order = sorted(ensemble['strategies'], key=lambda n: (n!='full', n!='random-k', n!='top-k', n))
+    rows = [('best single',best)]+[(n,r) for n in order for r in ensemble['strategies'][n] if n=='full' or r['k'] in some]
     cell = lambda r,s: f"{number(r[s]['value'])} {span(r[s]['lo'], r[s]['hi'])}"
-    heads = dict(accuracy='accuracy', nll='NLL (nats)', brier='Brier', ece='ECE')
-    df = pd.DataFrame([{'strategy':n, 'size':str(r['k'])}|{h: cell(r,s) for s,h in heads.items()}|{'regret, accuracy':number(r['regret']['accuracy'])} for n,r in rows])
+    df = pd.DataFrame([{'strategy':n, 'size':str(r['k']), 'accuracy':cell(r,'accuracy'), 'NLL (nats)':cell(r,'nll'), 'Brier':number(r['brier']['value']),
+                        'ECE':number(r['ece']['value']), 'regret':number(r['regret']['accuracy'])} for n,r in rows])
     return grid(df, strong=[i for i,(n,_) in enumerate(rows) if n in ('best single','full')])
 
 def gain_table(analysis:dict):
@@ -96,17 +98,17 @@ def member_table(members:pd.DataFrame, # `Population.members` with its covariate
                  colours:list # S colours, those of the map
                 ):
     "Every member with its colour; temperatures at a bound are marked"
-    names = dict(recipe='recipe', probe_accuracy='accuracy', confidence='confidence', ece='ECE', temperature='temperature')
+    names = dict(recipe='recipe', probe_accuracy='probe accuracy', confidence='confidence', ece='ECE', temperature='temperature')
     df = pd.DataFrame({n: [number(v,4) if isinstance(v, float) else str(v) for v in members[c]] for c,n in names.items() if c in members and not (members[c].astype(str)=='').all()})
     if 'T_at_bound' in members: df['temperature'] = [t+' (bound)'*bool(b) for t,b in zip(df['temperature'], members.T_at_bound)]
     df.insert(0, 'member', [Span(Span(cls='dot', style=f'background:{c}'), str(i)) for i,c in zip(members.id, colours)])
     return grid(df, text=('recipe',))
 
-# %% ../nbs/19_report.ipynb #810498bf
+# %% ../nbs/19_report.ipynb #ec00918c
 def tiles(analysis:dict, tests:dict=None, ensemble:dict=None):
     "The three figures that matter: EVR with its baseline, best single, ensemble"
     def tile(value, *lines): return Div(B(value), *(Span(o) for o in lines), cls='tile')
-    two, e = sum(analysis['evr']['positive'][:2]), (tests or {}).get('null',{}).get('evr_top2')
+    two, e = sum(v if v is not None else np.nan for v in analysis['evr']['positive'][:2]), (tests or {}).get('null',{}).get('evr_top2')
     out = [tile(percent(two), 'of the variance on two axes', f"chance: {percent(e['mean'])}, p = {p_value(e['p'])}" if e else f"without structure at least {percent(analysis['chance'])}")]
     if ensemble:
         for r,what in [(ensemble['best_single']['chosen_on_probe'],'best single member, chosen on the probe'), (ensemble['strategies']['full'][0],'all members together')]:
@@ -129,7 +131,7 @@ def how(analysis:dict, run:dict=None)->list:
             Pre('\n'.join(f'python -m chromatic.{c} --out FOLDER' for c in ('artifact_tests','ensembles','analyze'))),
             Details(Summary('Configuration and versions'), grid(pd.DataFrame(short, columns=['what','value']), text=('value',))) if short else P('These members were not trained here, so there is no configuration to show.', cls='note')]
 
-# %% ../nbs/19_report.ipynb #da3b537a
+# %% ../nbs/19_report.ipynb #6bf37497
 def evidence(analysis, tests, pic)->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
@@ -146,19 +148,19 @@ def meaning(analysis, pic)->list:
     return [H2('What do the axes mean?'), P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."),
             axis_table(analysis), *(P(o, cls='note') for o in sem['left_out']),
             H2('Distances'), pic('matrix','Distance of each pair of members, near ones side by side.'),
-            P(f"The members spread as if over {number(analysis['effective_dimension'],1)} equal axes, of at most {analysis['S']-1}. Share of the spectrum that no flat map can show: {inertia or 'none, for every metric'}.", cls='note')]
+            P(f"The members spread as if over {number(analysis['effective_dimension'],1)} equal axes, of at most {analysis['S']-1}. {'Share of the spectrum that no Euclidean map can show: '+inertia if inertia else 'Every metric has a Euclidean map'}.", cls='note')]
 
 def use(analysis, ensemble, pic)->list:
     "Sections on ensembles and on whether distance buys anything"
     if ensemble is None: return [H2('Ensembles'), P('Not scored: that needs labelled test examples, and python -m chromatic.ensembles --out FOLDER', cls='note')]
     top = ensemble['best_single']['max_over_test']
     out = [H2('Ensembles'), pic('ensemble','Test accuracy and NLL of ensembles chosen on the probe, by size. The band is the middle 95% of random choices.'), ensemble_rows(ensemble),
-           P(f"Intervals: 95% bootstrap over test examples; for random-k the middle 95% of subsets. Regret: behind the best subset of that size in hindsight. Maximum over test, for comparison with older reports only: {number(top['accuracy'],4)} ({top['id']}).", cls='note')]
+           P(f"Intervals: 95% bootstrap over test examples; for random-k the middle 95% of subsets. Regret: accuracy lost to the best subset of that size in hindsight. Maximum over test, for comparison with older reports only: {number(top['accuracy'],4)} ({top['id']}).", cls='note')]
     if analysis.get('diversity'): out += [H2('Does distance buy anything?'), pic('gain','Mean pairwise distance on the probe, and gain over the mean member on test, one point a subset.'), gain_table(analysis),
-        P('Correlations within one size. For the Brier score the relation is arithmetic (the ambiguity identity) and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]
+        P('Correlations within one size. For the Brier score the relation is arithmetic (the ambiguity identity), exact on one and the same examples, and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]
     return out
 
-# %% ../nbs/19_report.ipynb #faa49e79
+# %% ../nbs/19_report.ipynb #f86843b7
 def report_html(analysis:dict, # of analysis.json
                 members:pd.DataFrame, # `Population.members` with its covariates
                 colours:list, # S colours, those of the map
@@ -176,5 +178,5 @@ def report_html(analysis:dict, # of analysis.json
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), tiles(analysis, tests, ensemble),
             Div(*map(P, said+[say_axis(analysis), say_ensemble(ensemble)]+analysis['notes']), cls='verdict'),
             *evidence(analysis, tests, pic), *meaning(analysis, pic), *use(analysis, ensemble, pic),
-            H2('Members'), member_table(members, colours), H2('How this was made'), *how(analysis, run)]
+            H2('Members'), member_table(members, colours), P('Measured on the probe; confidence and ECE of the raw probabilities, before the temperature.', cls='note'), H2('How this was made'), *how(analysis, run)]
     return document(title, *body)
