@@ -11,7 +11,7 @@ import pandas as pd
 from fastcore.xml import *
 from fastcore.xml import Safe
 
-# %% ../nbs/09_page.ipynb #e5930e86
+# %% ../nbs/09_page.ipynb #94e619ab
 CSS = '''
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --rule: #d9dee3; --paper: #fff; --card: #f5f7f9; --link: #0a58ca; --good: #116329; --bad: #9a6700 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #9aa4ae; --rule: #363c44; --paper: #15181c; --card: #1e2329; --link: #7cc4ff; --good: #6fdd8b; --bad: #e3b341 } }
@@ -22,23 +22,23 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 600 } 
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: .9rem; margin: 1.4rem 0 }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem 1rem } .tile b { display: block; font-size: 1.7rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: .87rem; display: block; line-height: 1.4 }
 .verdict { font-size: 1.08rem } .verdict p { margin: .55rem 0 } .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4 } .yes { color: var(--good) } .no { color: var(--bad) }
-figure { margin: 1.2rem 0 } figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; background: #fff; border-radius: .5rem; padding: .5rem } figcaption { margin-top: .45rem }
+figure { margin: 1.2rem 0 } figure img { display: block; max-width: min(100%, 760px); height: auto; margin: 0 auto; background: #fff; border-radius: .5rem; padding: .5rem } figcaption { margin-top: .45rem } figure .scroll { margin: 0 }
 .scroll { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap }
 th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--rule); text-align: right } th { font-weight: 600; vertical-align: bottom } th:first-child, td:first-child, .text { text-align: left } td:first-child, th:first-child { padding-left: 0 }
 .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .5em; vertical-align: -.05em } tr.strong td { font-weight: 600 }
 code, pre { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace } pre { background: var(--card); padding: .8rem 1rem; border-radius: .5rem; overflow-x: auto } summary { cursor: pointer; color: var(--soft); font-size: .9rem }
+@media (max-width: 440px) { figure .scroll img { max-width: none; width: 480px } }
 @media (max-width: 520px) { body { padding-top: 1.4rem } h1 { font-size: 1.5rem } .lead { font-size: 1.12rem } }
 @media print { body { max-width: none } h2, figure, .tile { break-inside: avoid } }
 '''
 
-# %% ../nbs/09_page.ipynb #3d998ca9
+# %% ../nbs/09_page.ipynb #1c4231bd
 def picture(png:bytes, # a PNG file's contents
-            caption:str, # what to see
-            width:int=None # in CSS pixels; default, as large as it is
+            caption:str # what to see
            ):
-    "A figure that carries its image within it"
-    img = Img(src='data:image/png;base64,'+base64.b64encode(png).decode(), alt=caption.split('. ')[0], **dict(width=width) if width else {})
-    return Figure(img, Figcaption(caption))
+    "A figure that carries its image within it; on a phone it scrolls sideways rather than shrink its letters away"
+    img = Img(src='data:image/png;base64,'+base64.b64encode(png).decode(), alt=caption.split('. ')[0])
+    return Figure(Div(img, cls='scroll'), Figcaption(caption))
 
 def grid(df:pd.DataFrame, # cells are text, numbers or elements
          strong=(), # row numbers set in bold
@@ -49,7 +49,7 @@ def grid(df:pd.DataFrame, # cells are text, numbers or elements
     rows = [Tr(*(Td(v if not isinstance(v, float) else number(v), **cls(c)) for c,v in zip(df, r)), **dict(cls='strong') if i in strong else {}) for i,r in enumerate(df.itertuples(index=False))]
     return Div(Table(Thead(Tr(*(Th(c, **cls(c)) for c in df))), Tbody(*rows)), cls='scroll')
 
-# %% ../nbs/09_page.ipynb #7efd140c
+# %% ../nbs/09_page.ipynb #2169e0f4
 def number(v, digits:int=3)->str:
     "A number for reading; – where there is none"
     return '–' if v is None or not math.isfinite(v) else f'{v:.{digits}f}'.replace('-','−')
@@ -63,8 +63,8 @@ def span(lo, hi, digits:int=3)->str:
     return '–' if lo is None or not math.isfinite(lo) else f'[{number(lo,digits)}, {number(hi,digits)}]'
 
 def percent(v)->str:
-    "A share as a percentage"
-    return f'{100*v:.1f}%'
+    "A share as a percentage, or – where there is none"
+    return '–' if v is None or not math.isfinite(v) else f'{100*v:.1f}%'
 
 # %% ../nbs/09_page.ipynb #1551ca8b
 def document(title:str, *body # elements
