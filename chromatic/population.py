@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['MIN_MEMBERS', 'Population', 'covariates', 'clear', 'train_population', 'load_population']
 
-# %% ../nbs/06_population.ipynb #0c6ed083
-import os, shutil, socket, threading, time
+# %% ../nbs/06_population.ipynb #bbe57028
+import shutil, time
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-import joblib, numpy as np, pandas as pd
+import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .files import *
 from .data import ImageData, Splits
 from .models import Recipe
-from .train import Member, fit_member, pick_device
+from .train import fit_members, pick_device
 from .repel import RepelConfig, fit_repelled
 from .calibration import at_bound, ece, fit_temperature, log_softmax, safe_log
 from .members import *
@@ -138,35 +138,7 @@ def covariates(pop:Population)->Population:
     return pop.with_columns(probe_accuracy=right, confidence=raw.max(2).mean(1, dtype=np.float64), ece=ece(raw, pop.probe_labels),
                             temperature=pop.temperature, log_T=np.log(pop.temperature), T_at_bound=at_bound(pop.temperature))
 
-# %% ../nbs/06_population.ipynb #8e2049fd
-def _alive(pid:int)->bool:
-    try: os.kill(pid, 0)
-    except ProcessLookupError: return False
-    except PermissionError: pass
-    return True
-
-def _end_with(host:str, run:int):
-    "End this worker once the run that it works for is gone, if it is on this machine: not even one that waits to hand over stays behind"
-    child = os.getppid()==run
-    def watch():
-        while os.getppid()==run if child else _alive(run): time.sleep(.5)
-        os._exit(1)
-    if host==socket.gethostname() and os.getpid()!=run and not any(t.name=='end with run' for t in threading.enumerate()):
-        threading.Thread(target=watch, name='end with run', daemon=True).start()
-
-def _work(host:str, run:int, *args)->Member:
-    "`fit_member` in a worker of process `run` on `host`"
-    _end_with(host, run)
-    return fit_member(*args)
-
-def _plain(data, splits, recipe, todo, device, workers):
-    "Yield (member, None, {}) as each is trained"
-    if min(workers, len(todo))<=1: yield from ((fit_member(data, splits, recipe, s, device), None, {}) for s in todo)
-    else:
-        jobs = (joblib.delayed(_work)(socket.gethostname(), os.getpid(), data, splits, recipe, s, device) for s in todo)
-        with joblib.parallel_config('loky', n_jobs=min(workers, len(todo)), inner_max_num_threads=1):
-            yield from ((m, None, {}) for m in joblib.Parallel(return_as='generator_unordered')(jobs))
-
+# %% ../nbs/06_population.ipynb #a2885a72
 def _repelled(data, splits, recipe, todo, device, repel, out, order):
     "Yield (member, pool probabilities, bandwidth and earlier members' checksums), in order, retraining what follows a changed member"
     refs, sums, h = [], [], 0.
@@ -197,7 +169,7 @@ def clear(out):
     for d in [*(path.parent/i for i in read_json(path)['ids']), *(Path(out)/'artifacts'/d for d in ('probes','test','embeddings','reports'))]: shutil.rmtree(d, ignore_errors=True)
     for f in (path.parent/'splits.npy', path): f.unlink(missing_ok=True)
 
-# %% ../nbs/06_population.ipynb #bc304796
+# %% ../nbs/06_population.ipynb #0a7f8c6b
 def train_population(data:ImageData, splits:Splits, recipe:Recipe,
                      n:int, # members, of seeds 0 to n-1
                      out='.', # folder that `runs/` and `artifacts/` go under
@@ -219,8 +191,7 @@ def train_population(data:ImageData, splits:Splits, recipe:Recipe,
         write_npy(out/'runs'/'splits.npy', splits.code)
         for part,d in (('probe','probes'), ('test','test')): write_npy(out/'artifacts'/d/'labels.npy', data.labels[getattr(splits, part)])
         todo, bad = _missing(out, ids, seeds, config, say), []
-        workers = workers or (joblib.cpu_count() if dev.type=='cpu' else 1)
-        gen = _repelled(data, splits, recipe, todo, dev, repel, out, order) if repel else _plain(data, splits, recipe, todo, dev, workers)
+        gen = _repelled(data, splits, recipe, todo, dev, repel, out, order) if repel else ((m, None, {}) for m in fit_members(data, splits, recipe, todo, dev, workers))
         t, k = time.time(), n-len(todo)
         for m,pool,extra in gen:
             id = member_id(m.seed, recipe, repel)
