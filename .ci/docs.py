@@ -4,7 +4,7 @@
    Added to what nbdev does: a table of a definition's docments, its folded source, and links that stay inside the site.
 2. Quarto renders them where it is installed, smalldocs elsewhere (SITE=smalldocs insists on it), from the one _quarto.yml.
 3. Of smalldocs' pages, maths becomes MathML, and fonts and scripts from elsewhere go; search works from file:// too."""
-import ast, html, inspect, json, os, re, shutil, subprocess, sys
+import ast, html, inspect, json, os, re, shutil, subprocess, sys, warnings
 from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
@@ -229,6 +229,7 @@ def render(named:dict):
 def main()->int:
     os.chdir(root)
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    warnings.filterwarnings('ignore', category=FutureWarning) # torch's, on import
     shutil.rmtree(proc, ignore_errors=True)
     proc.mkdir()
     offer_names()

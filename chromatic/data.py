@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['SOURCES', 'ImageData', 'cache_dir', 'Splits', 'make_splits', 'load_data', 'shift_mirror', 'Batches', 'make_dls']
 
-# %% ../nbs/01_data.ipynb #8bd6179c
+# %% ../nbs/01_data.ipynb #3c77609a
 import hashlib, math, os, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, torch, torchvision.datasets as tvd
 import torch.nn.functional as F
-from fastai.data.core import DataLoaders
-from fastai.data.load import DataLoader
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore') # fastai scripts two functions, which torch has deprecated
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader
 from .files import *
 
 # %% ../nbs/01_data.ipynb #93c8363f

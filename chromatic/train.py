@@ -5,23 +5,21 @@
 # %% auto #0
 __all__ = ['pick_device', 'private_rng', 'one_thread', 'predict_logits', 'Member', 'member_learner', 'fit_member', 'load_model']
 
-# %% ../nbs/03_train.ipynb #114aabbe
-import random, warnings
+# %% ../nbs/03_train.ipynb #d8c864a4
+import random
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 import numpy as np, pandas as pd, torch
 from torch import nn
-with warnings.catch_warnings():
-    warnings.simplefilter('ignore') # fastai scripts two functions, which torch has deprecated
-    from fastai.callback.core import Callback
-    from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
-    from fastai.callback.tracker import TerminateOnNaNCallback
-    from fastai.learner import Learner
-    from fastai.metrics import ValueMetric, accuracy
-    from fastai.optimizer import OptimWrapper
 from .files import *
-from .data import Batches, ImageData, Splits, make_dls
+from .data import Batches, ImageData, Splits, make_dls # before fastai, whose warnings it silences
+from fastai.callback.core import Callback
+from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
+from fastai.callback.tracker import TerminateOnNaNCallback
+from fastai.learner import Learner
+from fastai.metrics import ValueMetric, accuracy
+from fastai.optimizer import OptimWrapper
 from .models import Recipe, batch_size, make_model, shift_pixels
 
 # %% ../nbs/03_train.ipynb #dba04752
