@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.xml import *
 from .page import *
 
-# %% ../nbs/19_report.ipynb #475390ab
+# %% ../nbs/19_report.ipynb #06c1dbb6
 LEVEL = .05
 COVARIATES = dict(confidence='mean confidence', ece='calibration error (ECE)', accuracy='accuracy', log_T='log temperature', confusion_pc1='which classes it confuses (PC1)')
 
@@ -31,7 +31,7 @@ def say_real(tests:dict, # of artifact_tests.json, or None
     if first is null: return null['p']<=LEVEL, said+['With so few members the test that was fixed beforehand (held-out variance) cannot be made, so this is the figure that decides.']
     yes = first['p']<=LEVEL
     return yes, said+[f"The test that was fixed beforehand asks whether the axes of one half of the members are those of the other half: they carry {percent(first['observed'])} of its variance, against {percent(first['mean'])} by chance ({percent(first['lo'])} to {percent(first['hi'])}; p = {p_value(first['p'])}). "
-                      + ('So members vary along common axes.' if yes else 'So there is no evidence here that new members would vary along the same axes'+('; the plain EVR above is beyond chance, but it was not to decide.' if null['p']<=LEVEL else '.'))]
+                      + ('So members vary along common axes'+(', but faintly: most of what sets a member apart is its own.' if first['observed']<.1 else '.') if yes else 'So there is no evidence here that new members would vary along the same axes'+('; the plain EVR above is beyond chance, but it was not to decide.' if null['p']<=LEVEL else '.'))]
 
 def primary(tests:dict)->str:
     "Name of the test that decides: held-out EVR of two axes, or where it cannot be had the EVR itself"
@@ -141,12 +141,12 @@ def how(run:dict=None)->list:
             Pre('\n'.join(f'python -m chromatic.{c} --out FOLDER' for c in ('artifact_tests','ensembles','analyze'))),
             Details(Summary('Configuration, versions and machine'), Pre(json.dumps(shown, indent=1, ensure_ascii=False))) if shown else P('There is no runs/run.json, so there is no configuration to show.', cls='note')]
 
-# %% ../nbs/19_report.ipynb #5d252998
+# %% ../nbs/19_report.ipynb #5c61499e
 def evidence(analysis, tests, pic)->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
     if 'tsne' in pic.names: map_.append(Details(Summary('The same members as t-SNE draws them: a view, no statistic is read off it'), pic('tsne','t-SNE of the same distances. Distances between far members mean little.')))
-    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis. Without structure all axes would be about equal.')]
+    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. Once the tests have been run, what shuffled populations give stands beside it.')]
     if tests is None: return map_+real+[P('The tests have not been run: python -m chromatic.artifact_tests --out FOLDER', cls='note')]
     return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests),
                       pic('null','Statistics of these members (lines) and of shuffled populations (bars); the one that decides comes first.'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
