@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GAINS', 'FILED', 'subset_gains', 'pair_means', 'within_sizes', 'jackknife_interval', 'relabelled_p',
            'gain_correlations', 'gain_sizes', 'gain_figure', 'default_metric', 'write_embeddings', 'analysis', 'beside',
-           'analyze', 'analyze_command', 'main']
+           'null_figure', 'analyze', 'analyze_command', 'main']
 
 # %% ../nbs/21_analyze.ipynb #31532326
 import sys
@@ -169,7 +169,7 @@ def analysis(pop, # a `Population`
                 semantic_axes=dict(on=on, shuffles=m, left_out=left_out, table=table.to_dict('records')),
                 diversity=None if diversity is None else diversity.to_dict('records'))
 
-# %% ../nbs/21_analyze.ipynb #d7d890e3
+# %% ../nbs/21_analyze.ipynb #9b084c84
 def beside(pop, out)->tuple:
     "Results of other commands under `out`: a dict of tests, ensemble and run, as far as there are any; and notes on those of other members"
     reports, notes = Path(out)/'artifacts'/'reports', []
@@ -180,6 +180,17 @@ def beside(pop, out)->tuple:
             del found[k]
             notes.append(f'{files[k].name} is of other members than these and is left out here; make it again with the command below.')
     return found, notes
+
+@house_style()
+def null_figure(tests:dict # of artifact_tests.json
+               )->Figure:
+    "The statistic that decides (line) among those of the shuffled populations (bars)"
+    (fig,ax), name = new_figure(7, 2.6), primary(tests)
+    ax.hist(tests['null'][name]['values'], bins=40, color=GREY, label='shuffled populations')
+    ax.axvline(tests['null'][name]['observed'], color=INK, lw=2, label='these members')
+    ax.set(xlabel=TESTS[name], ylabel='populations')
+    ax.legend()
+    return fig
 
 def analyze(pop, # a `Population`
             out='.', # the folder of a run
@@ -195,6 +206,7 @@ def analyze(pop, # a `Population`
     result = analysis(pop, D, diversity, seed, m)
     write_json(reports/'analysis.json', result)
     if 'ensemble' in found: figs['ensemble'] = ensemble_figure(read_table(found['ensemble']))
+    if 'tests' in found and found['tests']['null'][primary(found['tests'])].get('values'): figs['null'] = null_figure(found['tests'])
     pictures = {k: figure_bytes(f, 144) for k,f in figs.items()}
     coords = read_npy(Path(out)/'artifacts'/'embeddings'/'mds.npy')
     write_text(reports/'report.html', report_html(result|dict(notes=result['notes']+notes), pop.members, palette(coords), pictures, **found))

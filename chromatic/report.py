@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.xml import *
 from .page import *
 
-# %% ../nbs/19_report.ipynb #ccbaf575
+# %% ../nbs/19_report.ipynb #06c1dbb6
 LEVEL = .05
 COVARIATES = dict(confidence='mean confidence', ece='calibration error (ECE)', accuracy='accuracy', log_T='log temperature', confusion_pc1='which classes it confuses (PC1)')
 
@@ -26,17 +26,16 @@ def say_real(tests:dict, # of artifact_tests.json, or None
     if tests is None:
         return None, [f"Two axes carry {percent(two)} of the variance between the {analysis['S']} members; members without any structure would give at least {percent(analysis['chance'])}.",
                       'Whether that is more than chance has not been tested yet: the command chromatic.artifact_tests does it (see the end of this page).']
-    null, first = tests['null']['evr_top2'], primary(tests)
+    null, first = tests['null']['evr_top2'], tests['null'][primary(tests)]
     said = [f"Two axes carry {percent(null['observed'])} of the variance between the {analysis['S']} members. Shuffled populations, which have no structure, give {percent(null['mean'])} on average (95% of them {percent(null['lo'])} to {percent(null['hi'])}; p = {p_value(null['p'])})."]
     if first is null: return null['p']<=LEVEL, said+['With so few members the test that was fixed beforehand (held-out variance) cannot be made, so this is the figure that decides.']
     yes = first['p']<=LEVEL
     return yes, said+[f"The test that was fixed beforehand asks whether the axes of one half of the members are those of the other half: they carry {percent(first['observed'])} of its variance, against {percent(first['mean'])} by chance ({percent(first['lo'])} to {percent(first['hi'])}; p = {p_value(first['p'])}). "
-                      + ('So members vary along common axes.' if yes else 'So there is no evidence here that new members would vary along the same axes.')]
+                      + ('So members vary along common axes'+(', but faintly: most of what sets a member apart is its own.' if first['observed']<.1 else '.') if yes else 'So there is no evidence here that new members would vary along the same axes'+('; the plain EVR above is beyond chance, but it was not to decide.' if null['p']<=LEVEL else '.'))]
 
-def primary(tests:dict)->dict:
-    "The test fixed beforehand: held-out EVR of two axes, or where it cannot be had the EVR itself"
-    first = tests['null'].get('held_out_top2') or {}
-    return first if first.get('p') is not None else tests['null']['evr_top2']
+def primary(tests:dict)->str:
+    "Name of the test that decides: held-out EVR of two axes, or where it cannot be had the EVR itself"
+    return tests.get('primary') or ('held_out_top2' if (tests['null'].get('held_out_top2') or {}).get('p') is not None else 'evr_top2')
 
 # %% ../nbs/19_report.ipynb #ebc61128
 def say_axis(analysis:dict)->str:
@@ -59,26 +58,26 @@ def say_ensemble(ensemble:dict # of ensemble.json, or None
     acc = lambda e: f"{number(e['accuracy']['value'],4)} {span(e['accuracy']['lo'], e['accuracy']['hi'], 4)}"
     return f"The member that is best on the probe, {one['ids'][0]}, has test accuracy {acc(one)}; all {all_['k']} members together have {acc(all_)}. The ensemble is {kind}: {number(100*gain['value'],2)} points {span(100*gain['lo'],100*gain['hi'],2)}."
 
-# %% ../nbs/19_report.ipynb #590563aa
+# %% ../nbs/19_report.ipynb #8b5aee67
 TESTS = dict(held_out_top2='held-out variance, axes 1 and 2', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1 and 2', cross_probe_top1='cross-probe EVR, axis 1', cross_probe_top2='cross-probe EVR, axes 1 and 2')
 
 def test_table(tests:dict):
     "Every statistic beside its own null, the one fixed beforehand in bold"
     rows = {k: tests['null'][k] for k in TESTS if tests['null'].get(k)}
-    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':number(v.get('observed')), 'mean by chance':number(v.get('mean')), '95% by chance':span(v.get('lo'), v.get('hi')), 'p':p_value(v.get('p'))} for k,v in rows.items()])
-    return grid(df, strong=[i for i,k in enumerate(rows) if rows[k] is primary(tests)])
+    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':number(v.get('observed')), 'mean by chance':number(v.get('mean')), '95% by chance':span(v.get('lo'), v.get('hi')), 'p':p_value(v.get('p')), 'p, Holm':p_value(v.get('p_holm'))} for k,v in rows.items()])
+    return grid(df, strong=[i for i,k in enumerate(rows) if k==primary(tests)])
 
 def stability_table(tests:dict):
     "How well maps of half of the probe agree with the map of all of it, beside the same for shuffled populations"
     names = dict(observed='these members', permuted='shuffled populations')
     rows = [(n, tests['stability'][k]) for k,n in names.items() if tests.get('stability',{}).get(k)]
-    return grid(pd.DataFrame([{'halves of the probe':n, 'Procrustes correlation':number(v['mean']), '95%':span(v['lo'],v['hi'])} for n,v in rows])) if rows else ''
+    return grid(pd.DataFrame([{'maps of half of the probe':n, 'agreement with the whole (Procrustes)':number(v['mean']), '95%':span(v['lo'],v['hi'])} for n,v in rows])) if rows else ''
 
-def metric_table(tests:dict):
-    "Whether other metrics draw the same map: agreement of distances (Mantel) and of maps (Procrustes)"
-    rows = [{'metric':r['a'], 'and':r['b'], 'distances agree (Mantel r)':number(r['mantel'],2), 'p ':p_value(r['mantel_p']), 'maps agree (Procrustes)':number(r['procrustes'],2), 'p':p_value(r['procrustes_p'])}
-            for r in tests.get('metrics') or []]
-    return grid(pd.DataFrame(rows), text=('and',)) if rows else ''
+def metric_table(tests:dict, metric:str):
+    "Whether other metrics draw the same map: agreement of distances (Mantel) and of maps (Procrustes) with `metric`"
+    rows = [{f'{metric} and':r['b'] if r['a']==metric else r['a'], 'distances agree (Mantel r)':number(r['mantel'],2), 'p ':p_value(r['mantel_p']), 'maps agree (Procrustes)':number(r['procrustes'],2), 'p':p_value(r['procrustes_p'])}
+            for r in tests.get('metrics') or [] if metric in (r['a'],r['b'])]
+    return grid(pd.DataFrame(rows)) if rows else ''
 
 def axis_table(analysis:dict):
     "A row a covariate, a column an axis: rho and corrected p; bold where some axis follows it"
@@ -116,7 +115,7 @@ def member_table(members:pd.DataFrame, # `Population.members` with its covariate
     df.insert(0, 'member', [Span(Span(cls='dot', style=f'background:{c}'), str(i)) for i,c in zip(members.id, colours)])
     return grid(df, text=('recipe',))
 
-# %% ../nbs/19_report.ipynb #ec00918c
+# %% ../nbs/19_report.ipynb #ac520ebd
 def tiles(analysis:dict, tests:dict=None, ensemble:dict=None):
     "The three figures that matter: EVR with its baseline, best single, ensemble"
     def tile(value, *lines): return Div(B(value), *(Span(o) for o in lines), cls='tile')
@@ -130,28 +129,27 @@ def tiles(analysis:dict, tests:dict=None, ensemble:dict=None):
 
 def about(analysis:dict, run:dict=None)->str:
     "One line that says what was measured on what"
-    c = (run or {}).get('config', {})
-    made = [f"{k} {c[k]}" for k in ('dataset','recipe','epochs') if c.get(k) not in (None,'')]
-    return ' · '.join(made+[f"{analysis['N']} probe examples", *([f"{analysis['M']} test examples"] if analysis['M'] else []), f"{analysis['C']} classes"])
+    c = (run or {}).get('config') or {}
+    r = c.get('recipe') or {}
+    made = [c.get('dataset'), r.get('name') and f"recipe {r['name']}", r.get('epochs') and f"{r['epochs']} epochs", 'repelled' if c.get('repel') else None]
+    return ' · '.join([o for o in made if o]+[f"{analysis['N']} probe examples", *([f"{analysis['M']} test examples"] if analysis['M'] else []), f"{analysis['C']} classes"])
 
-def how(analysis:dict, run:dict=None)->list:
+def how(run:dict=None)->list:
     "How the page was made, and the commands that make each part of it again"
-    line = lambda v: v if isinstance(v, str) else json.dumps(v, sort_keys=True, ensure_ascii=False)
-    rows = [(k if sub is None else f'{k}.{sub}', line(v)) for k,o in sorted((run or {}).items()) for sub,v in (sorted(o.items()) if isinstance(o, dict) else [(None,o)])]
-    short = [(k, v if len(v)<=160 else v[:157]+'…') for k,v in rows]
+    shown = {k: v for k,v in (run or {}).items() if k not in ('ids','seeds','classes')}
     return [P('Every figure is made from the files beside this page. To make a part again, with the folder of the run in place of FOLDER:'),
             Pre('\n'.join(f'python -m chromatic.{c} --out FOLDER' for c in ('artifact_tests','ensembles','analyze'))),
-            Details(Summary('Configuration and versions'), grid(pd.DataFrame(short, columns=['what','value']), text=('value',))) if short else P('These members were not trained here, so there is no configuration to show.', cls='note')]
+            Details(Summary('Configuration, versions and machine'), Pre(json.dumps(shown, indent=1, ensure_ascii=False))) if shown else P('There is no runs/run.json, so there is no configuration to show.', cls='note')]
 
-# %% ../nbs/19_report.ipynb #eba59f3d
+# %% ../nbs/19_report.ipynb #5c61499e
 def evidence(analysis, tests, pic)->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
     if 'tsne' in pic.names: map_.append(Details(Summary('The same members as t-SNE draws them: a view, no statistic is read off it'), pic('tsne','t-SNE of the same distances. Distances between far members mean little.')))
-    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis. Without structure all axes would be about equal.')]
+    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. Once the tests have been run, what shuffled populations give stands beside it.')]
     if tests is None: return map_+real+[P('The tests have not been run: python -m chromatic.artifact_tests --out FOLDER', cls='note')]
-    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The test in bold was fixed beforehand.'), test_table(tests),
-                      pic('null','The statistic that was fixed beforehand (line) and the same of shuffled populations (bars).'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
+    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests),
+                      pic('null','Statistics of these members (lines) and of shuffled populations (bars); the one that decides comes first.'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
 
 def meaning(analysis, tests, pic)->list:
     "Sections on distances and on what the axes follow"
@@ -159,7 +157,7 @@ def meaning(analysis, tests, pic)->list:
     sem = analysis['semantic_axes']
     return [H2('What do the axes mean?'), P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."),
             axis_table(analysis), *(P(o, cls='note') for o in sem['left_out']),
-            H2('Distances'), pic('matrix','Distance of each pair of members, near ones side by side.'), metric_table(tests or {}),
+            H2('Distances'), pic('matrix','Distance of each pair of members, near ones side by side.'), metric_table(tests or {}, analysis['metric']),
             P(f"The members spread as if over {number(analysis['effective_dimension'],1)} equal axes, of at most {analysis['S']-1}. {'Share of the spectrum that no Euclidean map can show: '+inertia if inertia else 'Every metric has a Euclidean map'}.", cls='note')]
 
 def use(analysis, ensemble, pic)->list:
@@ -172,7 +170,7 @@ def use(analysis, ensemble, pic)->list:
         P('Correlations within one size. For the Brier score the relation is arithmetic (the ambiguity identity), exact on one and the same examples, and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]
     return out
 
-# %% ../nbs/19_report.ipynb #bcc79473
+# %% ../nbs/19_report.ipynb #341425c8
 def report_html(analysis:dict, # of analysis.json
                 members:pd.DataFrame, # `Population.members` with its covariates
                 colours:list, # S colours, those of the map
@@ -190,5 +188,5 @@ def report_html(analysis:dict, # of analysis.json
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), tiles(analysis, tests, ensemble),
             Div(*map(P, said+[say_axis(analysis), say_ensemble(ensemble)]+analysis['notes']), cls='verdict'),
             *evidence(analysis, tests, pic), *meaning(analysis, tests, pic), *use(analysis, ensemble, pic),
-            H2('Members'), member_table(members, colours), P('Measured on the probe; confidence and ECE of the raw probabilities, before the temperature.', cls='note'), H2('How this was made'), *how(analysis, run)]
+            H2('Members'), member_table(members, colours), P('Measured on the probe; confidence and ECE of the raw probabilities, before the temperature.', cls='note'), H2('How this was made'), *how(run)]
     return document(title, *body)
