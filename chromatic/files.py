@@ -157,9 +157,10 @@ def sha256(o # a path, or bytes
     "SHA-256 of a file's or of some bytes' contents, as 64 hexadecimal digits"
     return hashlib.sha256(o if isinstance(o, (bytes,memoryview)) else _read(o)).hexdigest()
 
-# %% ../nbs/00_files.ipynb #a7c0f463
+# %% ../nbs/00_files.ipynb #ffc031fd
 @contextlib.contextmanager
-def lock(path):
+def lock(path, wait:bool=False # until it is free
+        ):
     "Hold an exclusive lock on file `path` (POSIX; elsewhere nothing is held); `UserError` if another process has it"
     path = Path(path)
     try:
@@ -167,7 +168,7 @@ def lock(path):
         f = open(path, 'w')
     except OSError as e: raise _blame(e, path) from e
     try:
-        try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+        try: import fcntl; fcntl.flock(f, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except ImportError: pass
         except OSError: raise UserError(f'{path.parent}: another run is at work in this folder; wait for it, or choose another --out') from None
         yield
