@@ -12,6 +12,8 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 nbs = root/'nbs'
 FLAGS = 'slow', 'data', 'gpu'
+# Imported once, in the process that all notebooks' processes are forked from
+PRELOAD = ['nbdev.test', 'torch', 'torchvision', 'fastai.basics', 'fastai.callback.all', 'pandas', 'scipy.stats', 'sklearn.manifold', 'sklearn.datasets', 'seaborn', 'joblib']
 
 def notebooks()->list[Path]:
     return [p for p in sorted(nbs.rglob('*.ipynb')) if not any(o[0] in '._' for o in p.relative_to(nbs).parts)]
@@ -99,7 +101,9 @@ def run_notebook(p:Path, flags:tuple, limit:int)->tuple[bool,float]:
 def run_all(files:list[Path], flags:tuple, workers:int)->list[str]:
     "Run `files` in processes of their own, two at a time; names of those that failed"
     failed, limit = [], 1800 if flags else 300
-    with ProcessPoolExecutor(workers, mp_context=get_context('spawn'), max_tasks_per_child=1) as pool:
+    ctx = get_context('spawn' if os.path.exists('/dev/nvidiactl') else 'forkserver') # CUDA does not survive a fork
+    if ctx.get_start_method()=='forkserver': ctx.set_forkserver_preload(PRELOAD)
+    with ProcessPoolExecutor(workers, mp_context=ctx, max_tasks_per_child=1) as pool:
         jobs = {pool.submit(run_notebook, p, flags, limit): p for p in files}
         for j in as_completed(jobs):
             try: ok, secs = j.result()
@@ -116,7 +120,7 @@ def main()->int:
     a = a.parse_args()
     flags, start, before = tuple(a.flags.split()), time.time(), tree()
     files = [p for p in notebooks() if fnmatch(p.name, a.only)]
-    os.environ |= {'PYTHONPATH': str(root), 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'PYTHONHASHSEED': '0'}
+    os.environ |= {'PYTHONPATH': str(root), 'PYTHONWARNINGS': 'ignore::FutureWarning:torch.jit._script', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'PYTHONHASHSEED': '0'}
     failed, n = [], 0
     def note(name, why):
         nonlocal n; n += 1
