@@ -108,7 +108,7 @@ def cross_probe_interval(grams:np.ndarray, # [blocks,S,S], as from `probe_grams`
     half = stats.t.ppf(.975, b-1)*np.sqrt((b-1)/b*((left-left.mean())**2).sum())
     return max(at-half, 0.), min(at+half, 1.)
 
-# %% ../nbs/13_resample.ipynb #0b6364ae
+# %% ../nbs/13_resample.ipynb #66517c01
 def member_halves(S:int, R:int=100, seed:int=0)->np.ndarray: # [R,S]
     "R random orders of the members; the first S//2 of each are the half A"
     if S<8: raise UserError(f'held-out EVR: {S} members, expected at least 8; below that a half has too few directions to hold anything out')
@@ -122,8 +122,10 @@ def held_out(gram:np.ndarray, # [S,S] inner products of the members' functions, 
     a, h = halves.shape[1]//2, np.asarray(gram)[halves[:,:,None], halves[:,None]]
     for cut in (np.s_[:,:a], np.s_[:,a:], np.s_[:,:,:a], np.s_[:,:,a:]): h[cut] -= h[cut].mean(1 if len(cut)==2 else 2, keepdims=True)
     lam,U = (o[...,-k:] for o in np.linalg.eigh(h[:,:a,:a]))
-    on = ((h[:,a:,:a]@U)**2).sum(1)/np.maximum(lam, 1e-300)
-    return (on.sum(1)/np.trace(h[:,a:,a:], axis1=1, axis2=2)).mean()
+    whole, none = np.trace(h[:,a:,a:], axis1=1, axis2=2), 1e-12*abs(h).max()
+    on = (((h[:,a:,:a]@U)**2).sum(1)*(lam>none)/np.maximum(lam, none)).sum(1)
+    some = whole>none # a half whose members are all the same has nothing to explain
+    return (on[some]/whole[some]).mean() if some.any() else np.nan
 
 def held_out_evr(probs:np.ndarray, # [S,N,C]
                  k:int=2, # axes

@@ -22,12 +22,12 @@ def _examples(n:int, C:int, rng)->tuple: # labels [n], logits [n,C]
     shared = rng.gamma(2, 5, (n,1)) * rng.standard_normal((n,C))
     return (shared + rng.gumbel(size=shared.shape)).argmax(1), shared.astype(np.float32)
 
-# %% ../nbs/07_synthetic.ipynb #df37d851
+# %% ../nbs/07_synthetic.ipynb #28167ef0
 def synthetic(S:int=12, N:int=1000, C:int=10, # members, probe examples, classes
               seed:int=0,
               M:int=0, # test examples
               noise=1., # sd of the private noise in logits, a scalar or [S]
-              waver=.3, # sd of the log of how sure a member is of an example, times `noise`
+              waver=.3, # sd of the log of how sure a member is of an example, a scalar or [S]
               scale=1.5, # what a member's logits are multiplied by, a scalar or [S]; above 1 makes it overconfident
               skill=0., # added to the label's logit, a scalar or [S]
               rank:int=2, # number of shared axes
@@ -37,7 +37,7 @@ def synthetic(S:int=12, N:int=1000, C:int=10, # members, probe examples, classes
     common, private, axes = np.random.default_rng(seed).spawn(3)
     y, shared = _examples(N+M, C, common)
     col = lambda v: np.broadcast_to(np.asarray(v, dtype=np.float32), S)[:,None,None]
-    Z = shared*np.exp(waver*col(noise)*private.standard_normal((S,N+M,1), dtype=np.float32))
+    Z = shared*np.exp(col(waver)*private.standard_normal((S,N+M,1), dtype=np.float32))
     Z += col(noise)*private.standard_normal((S,N+M,C), dtype=np.float32)
     Z[:,np.arange(N+M),y] += col(skill)[...,0]
     a, F = axes.standard_normal((S,rank)), axes.standard_normal((rank,(N+M)*C), dtype=np.float32)
@@ -60,7 +60,7 @@ def planted(S:int=12, N:int=1000, C:int=10, seed:int=0, rank:int=2, # number of 
     "A real palette: `rank` random functions that members share in different doses, the columns axis1, axis2, …"
     return synthetic(S, N, C, seed, rank=rank, strength=strength, **kwargs)
 
-# %% ../nbs/07_synthetic.ipynb #93f88a6e
+# %% ../nbs/07_synthetic.ipynb #db9df245
 def _spread(S:int, seed:int, spread:float)->np.ndarray: # [S]
     return spread*np.random.default_rng([seed,1]).standard_normal(S)
 
@@ -74,7 +74,7 @@ def noise_only(S:int=12, N:int=1000, C:int=10, seed:int=0, spread:float=.3, # sd
                **kwargs)->Population:
     "Members that differ in how noisy they are, and so in accuracy and in confidence after calibration"
     t = _spread(S, seed, spread)
-    return synthetic(S, N, C, seed, noise=np.exp(t), **kwargs).with_columns(truth=t)
+    return synthetic(S, N, C, seed, noise=np.exp(t), waver=.3*np.exp(t), **kwargs).with_columns(truth=t)
 
 def accuracy_only(S:int=12, N:int=1000, C:int=10, seed:int=0, spread:float=.3, # sd of what is added to the label's logit
                   **kwargs)->Population:
