@@ -6,12 +6,13 @@
 __all__ = ['pick_device', 'private_rng', 'one_thread', 'predict_logits', 'Member', 'member_learner', 'fit_member', 'fit_members',
            'load_model']
 
-# %% ../nbs/03_train.ipynb #074ba5ff
+# %% ../nbs/03_train.ipynb #9d84340e
 import os, random, socket, threading, time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 import joblib, numpy as np, pandas as pd, psutil, torch
+from joblib.externals.loky import get_reusable_executor
 from torch import nn
 from .files import *
 from .data import Batches, ImageData, Splits, make_dls # before fastai, whose warnings it silences
@@ -116,7 +117,7 @@ def fit_member(data:ImageData, splits:Splits, recipe:Recipe,
     state = {k: v.detach().cpu().clone() for k,v in learn.model.state_dict().items()}
     return Member(seed, recipe, state, pd.DataFrame(rows, columns=names), probe, test)
 
-# %% ../nbs/03_train.ipynb #6cc6088e
+# %% ../nbs/03_train.ipynb #d0220157
 def _end_with(host:str, run:int):
     "End this worker once the run that it works for is gone, if it is on this machine"
     child = os.getppid()==run
@@ -139,7 +140,9 @@ def fit_members(data:ImageData, splits:Splits, recipe:Recipe, seeds:list, device
     if n<=1: yield from (fit_member(data, splits, recipe, s, device) for s in seeds)
     else:
         jobs = (joblib.delayed(_work)(socket.gethostname(), os.getpid(), data, splits, recipe, s, device) for s in seeds)
-        with joblib.parallel_config('loky', n_jobs=n, inner_max_num_threads=1): yield from joblib.Parallel(return_as='generator_unordered')(jobs)
+        try:
+            with joblib.parallel_config('loky', n_jobs=n, inner_max_num_threads=1): yield from joblib.Parallel(return_as='generator_unordered')(jobs)
+        finally: get_reusable_executor().shutdown(wait=True, kill_workers=True) # or they idle, and now and then hold up the exit
 
 # %% ../nbs/03_train.ipynb #cf9c2d04
 def load_model(path, # a member's model.safetensors
