@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GAINS', 'FILED', 'subset_gains', 'pair_means', 'within_sizes', 'jackknife_interval', 'relabelled_p',
            'gain_correlations', 'gain_sizes', 'gain_figure', 'default_metric', 'write_embeddings', 'analysis', 'beside',
-           'null_figure', 'analyze', 'analyze_command', 'main']
+           'beyond_chance', 'analyze', 'analyze_command', 'main']
 
-# %% ../nbs/21_analyze.ipynb #31532326
+# %% ../nbs/21_analyze.ipynb #af3f88f5
 import sys
 import numpy as np, pandas as pd
 from itertools import combinations
@@ -22,6 +22,7 @@ from .pooling import *
 from .distances import *
 from .mds import *
 from .plots import *
+from .artifact_tests import null_figure
 from .semantics import *
 from .report import *
 from .ensembles import *
@@ -169,7 +170,7 @@ def analysis(pop, # a `Population`
                 semantic_axes=dict(on=on, shuffles=m, left_out=left_out, table=table.to_dict('records')),
                 diversity=None if diversity is None else diversity.to_dict('records'))
 
-# %% ../nbs/21_analyze.ipynb #9b084c84
+# %% ../nbs/21_analyze.ipynb #02f6882b
 def beside(pop, out)->tuple:
     "Results of other commands under `out`: a dict of tests, ensemble and run, as far as there are any; and notes on those of other members"
     reports, notes = Path(out)/'artifacts'/'reports', []
@@ -181,16 +182,12 @@ def beside(pop, out)->tuple:
             notes.append(f'{files[k].name} is of other members than these and is left out here; make it again with the command below.')
     return found, notes
 
-@house_style()
-def null_figure(tests:dict # of artifact_tests.json
-               )->Figure:
-    "The statistic that decides (line) among those of the shuffled populations (bars)"
-    (fig,ax), name = new_figure(7, 2.6), primary(tests)
-    ax.hist(tests['null'][name]['values'], bins=40, color=GREY, label='shuffled populations')
-    ax.axvline(tests['null'][name]['observed'], color=INK, lw=2, label='these members')
-    ax.set(xlabel=TESTS[name], ylabel='populations')
-    ax.legend()
-    return fig
+def beyond_chance(pop, D:dict, tests:dict # of artifact_tests.json
+                 )->dict:
+    "Map, spectrum and statistics with what chance gives beside them"
+    m, s, metric = classical_mds(D[default_metric(pop)]), tests['spectrum'], METRICS[default_metric(pop)]
+    return dict(map=map_figure(m.coords, palette(m.coords), pop.ids, m.evr(), null=s['mean'][:2], unit=metric.unit),
+                spectrum=spectrum_figure(m.evr(), np.array(s['mean']), np.array([s['lo'],s['hi']])), null=null_figure(tests))
 
 def analyze(pop, # a `Population`
             out='.', # the folder of a run
@@ -205,8 +202,8 @@ def analyze(pop, # a `Population`
         figs['gain'], diversity = gain_figure(W, gains, D[default_metric(pop)]), gain_correlations(W, gains, D[default_metric(pop)], seed=seed)
     result = analysis(pop, D, diversity, seed, m)
     write_json(reports/'analysis.json', result)
+    if 'tests' in found: figs |= beyond_chance(pop, D, found['tests'])
     if 'ensemble' in found: figs['ensemble'] = ensemble_figure(read_table(found['ensemble']))
-    if 'tests' in found and found['tests']['null'][primary(found['tests'])].get('values'): figs['null'] = null_figure(found['tests'])
     pictures = {k: figure_bytes(f, 144) for k,f in figs.items()}
     coords = read_npy(Path(out)/'artifacts'/'embeddings'/'mds.npy')
     write_text(reports/'report.html', report_html(result|dict(notes=result['notes']+notes), pop.members, palette(coords), pictures, **found))

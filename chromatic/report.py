@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from fastcore.xml import *
 from .page import *
 
-# %% ../nbs/19_report.ipynb #06c1dbb6
+# %% ../nbs/19_report.ipynb #6b7dfd04
 LEVEL = .05
 COVARIATES = dict(confidence='mean confidence', ece='calibration error (ECE)', accuracy='accuracy', log_T='log temperature', confusion_pc1='which classes it confuses (PC1)')
 
@@ -35,7 +35,7 @@ def say_real(tests:dict, # of artifact_tests.json, or None
 
 def primary(tests:dict)->str:
     "Name of the test that decides: held-out EVR of two axes, or where it cannot be had the EVR itself"
-    return tests.get('primary') or ('held_out_top2' if (tests['null'].get('held_out_top2') or {}).get('p') is not None else 'evr_top2')
+    return 'held_out_top2' if (tests['null'].get('held_out_top2') or {}).get('p') is not None else 'evr_top2'
 
 # %% ../nbs/19_report.ipynb #ebc61128
 def say_axis(analysis:dict)->str:
@@ -58,26 +58,31 @@ def say_ensemble(ensemble:dict # of ensemble.json, or None
     acc = lambda e: f"{number(e['accuracy']['value'],4)} {span(e['accuracy']['lo'], e['accuracy']['hi'], 4)}"
     return f"The member that is best on the probe, {one['ids'][0]}, has test accuracy {acc(one)}; all {all_['k']} members together have {acc(all_)}. The ensemble is {kind}: {number(100*gain['value'],2)} points {span(100*gain['lo'],100*gain['hi'],2)}."
 
-# %% ../nbs/19_report.ipynb #8b5aee67
-TESTS = dict(held_out_top2='held-out variance, axes 1 and 2', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1 and 2', cross_probe_top1='cross-probe EVR, axis 1', cross_probe_top2='cross-probe EVR, axes 1 and 2')
+# %% ../nbs/19_report.ipynb #faf5b4d4
+TESTS = dict(held_out_top2='held-out EVR, axes 1 and 2', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1 and 2', cross_probe_top1='cross-probe EVR, axis 1', cross_probe_top2='cross-probe EVR, axes 1 and 2')
 
 def test_table(tests:dict):
     "Every statistic beside its own null, the one fixed beforehand in bold"
     rows = {k: tests['null'][k] for k in TESTS if tests['null'].get(k)}
-    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':number(v.get('observed')), 'mean by chance':number(v.get('mean')), '95% by chance':span(v.get('lo'), v.get('hi')), 'p':p_value(v.get('p')), 'p, Holm':p_value(v.get('p_holm'))} for k,v in rows.items()])
+    seen = lambda v: number(v.get('observed'))+(' '+span(*v['interval']) if v.get('interval') is not None else '')
+    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':seen(v), 'mean by chance':number(v.get('mean')), '95% by chance':span(v.get('lo'), v.get('hi')),
+                        'p':p_value(v.get('p')), 'p, Holm':p_value(v.get('p_holm'))} for k,v in rows.items()])
     return grid(df, strong=[i for i,k in enumerate(rows) if k==primary(tests)])
 
 def stability_table(tests:dict):
-    "How well maps of half of the probe agree with the map of all of it, beside the same for shuffled populations"
-    names = dict(observed='these members', permuted='shuffled populations')
-    rows = [(n, tests['stability'][k]) for k,n in names.items() if tests.get('stability',{}).get(k)]
-    return grid(pd.DataFrame([{'maps of half of the probe':n, 'agreement with the whole (Procrustes)':number(v['mean']), '95%':span(v['lo'],v['hi'])} for n,v in rows])) if rows else ''
+    "How well maps of resampled probes agree with the map of the whole, beside the same for shuffled populations"
+    s = tests.get('stability') or {}
+    rows = [{'maps of':n, 'of':who, 'agreement with the whole':number(v[k]['mean']), '95%':span(v[k]['lo'],v[k]['hi'])}
+            for n,v in [('random halves of the probe',s), ('bootstrap samples (a view)',s.get('bootstrap',{}))] for k,who in [('observed','these members'), ('permuted','shuffled ones')] if k in v]
+    return grid(pd.DataFrame(rows), text=('of',)) if rows else ''
 
 def metric_table(tests:dict, metric:str):
-    "Whether other metrics draw the same map: agreement of distances (Mantel) and of maps (Procrustes) with `metric`"
-    rows = [{f'{metric} and':r['b'] if r['a']==metric else r['a'], 'distances agree (Mantel r)':number(r['mantel'],2), 'p ':p_value(r['mantel_p']), 'maps agree (Procrustes)':number(r['procrustes'],2), 'p':p_value(r['procrustes_p'])}
+    "Whether other metrics draw the same map: agreement of distances (Mantel) and of maps (Procrustes) with `metric`, beside that of relabelled members"
+    rows = [{f'{metric} and':r['b'] if r['a']==metric else r['a'], 'Mantel r':number(r['mantel'],2), 'chance':number(r.get('mantel_mean'),2), 'p ':p_value(r['mantel_p']),
+             'Procrustes':number(r['procrustes'],2), 'chance ':number(r.get('procrustes_mean'),2), 'p':p_value(r['procrustes_p'])}
             for r in tests.get('metrics') or [] if metric in (r['a'],r['b'])]
-    return grid(pd.DataFrame(rows)) if rows else ''
+    if not rows: return ''
+    return Div(grid(pd.DataFrame(rows)), P('Whether other metrics give the same distances (Mantel) and the same map (Procrustes correlation), and what relabelled members give by chance.', cls='note'))
 
 def axis_table(analysis:dict):
     "A row a covariate, a column an axis: rho and corrected p; bold where some axis follows it"
@@ -141,7 +146,7 @@ def how(run:dict=None)->list:
             Pre('\n'.join(f'python -m chromatic.{c} --out FOLDER' for c in ('artifact_tests','ensembles','analyze'))),
             Details(Summary('Configuration, versions and machine'), Pre(json.dumps(shown, indent=1, ensure_ascii=False))) if shown else P('There is no runs/run.json, so there is no configuration to show.', cls='note')]
 
-# %% ../nbs/19_report.ipynb #5c61499e
+# %% ../nbs/19_report.ipynb #b6727f9f
 def evidence(analysis, tests, pic)->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
@@ -149,7 +154,7 @@ def evidence(analysis, tests, pic)->list:
     real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. Once the tests have been run, what shuffled populations give stands beside it.')]
     if tests is None: return map_+real+[P('The tests have not been run: python -m chromatic.artifact_tests --out FOLDER', cls='note')]
     return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests),
-                      pic('null','Statistics of these members (lines) and of shuffled populations (bars); the one that decides comes first.'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
+                      pic('null','The statistic that decides: these members (line) and shuffled populations (bars).'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
 
 def meaning(analysis, tests, pic)->list:
     "Sections on distances and on what the axes follow"
@@ -170,7 +175,7 @@ def use(analysis, ensemble, pic)->list:
         P('Correlations within one size. For the Brier score the relation is arithmetic (the ambiguity identity), exact on one and the same examples, and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]
     return out
 
-# %% ../nbs/19_report.ipynb #341425c8
+# %% ../nbs/19_report.ipynb #5ccb7187
 def report_html(analysis:dict, # of analysis.json
                 members:pd.DataFrame, # `Population.members` with its covariates
                 colours:list, # S colours, those of the map
@@ -183,7 +188,7 @@ def report_html(analysis:dict, # of analysis.json
     def pic(name, caption): return picture(pictures[name], caption) if name in pictures else ''
     pic.names = pictures
     yes, said = say_real(tests, analysis)
-    lead = {True:'The palette is real: its axes are more than chance.', False:'No palette beyond chance: these axes may be accidents of this sample.', None:'A map, not yet tested against chance.'}[yes]
+    lead = {True:'The palette is more than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.', None:'A map, not yet tested against chance.'}[yes]
     title = f"A palette of {analysis['S']} members"
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), tiles(analysis, tests, ensemble),
             Div(*map(P, said+[say_axis(analysis), say_ensemble(ensemble)]+analysis['notes']), cls='verdict'),
