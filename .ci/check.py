@@ -4,7 +4,7 @@ usage: check.py [--flags slow] [--only GLOB] [-n WORKERS]
 With --flags, only the notebooks that have cells with that flag run, these cells included. Every notebook runs in a process of
 its own, without the network. The last line is `N passed, N failed`."""
 import argparse, ast, hashlib, json, os, re, signal, socket, subprocess, sys, time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from fnmatch import fnmatch
 from multiprocessing import get_context
 from pathlib import Path
@@ -88,26 +88,46 @@ def offline():
         return lookup(host, *args, **kw)
     socket.socket.connect, socket.getaddrinfo = connect, getaddrinfo
 
-def run_notebook(p:Path, flags:tuple, limit:int)->tuple[bool,float]:
-    "Run `p` as nbdev_test does, its traceback going to stderr; passed, seconds"
+def run_notebook(p:Path, flags:tuple, limit:int, result):
+    "In a process of its own: run `p` as nbdev_test does, its traceback going to stderr; whether it passed, and its seconds, to `result`"
+    os.setsid()
     def late(*_): raise TimeoutError(f'{p.name} ran longer than {limit} s')
-    signal.signal(signal.SIGALRM, late); signal.alarm(limit)
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(limit)
     offline()
     from nbdev.test import test_nb
     start = time.time()
     ok, _ = test_nb(p, skip_flags=FLAGS, force_flags=flags, basepath=root)
-    return ok, time.time()-start
+    sys.stderr.flush()
+    result.send((ok, time.time()-start))
+
+def in_process(p:Path, flags:tuple, limit:int, ctx)->tuple[bool,float]:
+    "Start `run_notebook`, wait for what it sends, and end it with whatever it has started"
+    ours, theirs = ctx.Pipe(False)
+    job = ctx.Process(target=run_notebook, args=(p, flags, limit, theirs))
+    job.start()
+    theirs.close()
+    try:
+        if ours.poll(limit+30): return ours.recv()
+        print(f'{p.name}: no end after {limit+30} s', file=sys.stderr)
+        return False, limit
+    except EOFError:
+        print(f'{p.name}: its process died', file=sys.stderr)
+        return False, 0
+    finally:
+        try: os.killpg(job.pid, signal.SIGKILL)
+        except ProcessLookupError: job.kill()
+        job.join()
 
 def run_all(files:list[Path], flags:tuple, workers:int)->list[str]:
-    "Run `files` in processes of their own, two at a time; names of those that failed"
+    "Run `files`, `workers` at a time; names of those that failed"
     failed, limit = [], 1800 if flags else 300
     ctx = get_context('spawn' if os.path.exists('/dev/nvidiactl') else 'forkserver') # CUDA does not survive a fork
     if ctx.get_start_method()=='forkserver': ctx.set_forkserver_preload(PRELOAD)
-    with ProcessPoolExecutor(workers, mp_context=ctx, max_tasks_per_child=1) as pool:
-        jobs = {pool.submit(run_notebook, p, flags, limit): p for p in files}
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = {pool.submit(in_process, p, flags, limit, ctx): p for p in files}
         for j in as_completed(jobs):
-            try: ok, secs = j.result()
-            except Exception as e: ok, secs = print(f'{jobs[j].name}: {type(e).__name__}: {e}', file=sys.stderr), 0
+            ok, secs = j.result()
             print(f"{'passed' if ok else 'FAILED'}  {jobs[j].relative_to(nbs)}  {secs:.1f} s", flush=True)
             if not ok: failed.append(jobs[j].name)
     return failed
