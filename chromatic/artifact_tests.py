@@ -21,13 +21,14 @@ from .plots import *
 from .resample import *
 from .nulls import *
 
-# %% ../nbs/17_artifact_tests.ipynb #b9b2c0b4
+# %% ../nbs/17_artifact_tests.ipynb #7830eecf
 def _evr_axes(d:Draw)->np.ndarray: return evr(np.linalg.eigvalsh(d.gram)[::-1]) # [S]
 
 def _row(n:Null)->dict:
     "One statistic beside its null, as the report has it"
     lo,hi = n.range
-    counts, edges = np.histogram(n.values[np.isfinite(n.values)], min(30, max(8, len(n.values)//12)))
+    v = n.values[np.isfinite(n.values)] if np.isfinite(n.values).any() else np.zeros(1)
+    counts, edges = np.histogram(v, min(30, max(8, len(n.values)//12)), (v.min()-1e-6, v.max()+1e-6)) # all alike where S=3
     return dict(observed=n.observed, mean=n.mean, lo=lo, hi=hi, needed=n.needed, p=n.p, histogram=dict(counts=counts, edges=edges))
 
 NAMES = dict(held_out_top2='held-out EVR, axes 1+2', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1+2', cross_probe_top1='cross-probe EVR, axis 1', cross_probe_top2='cross-probe EVR, axes 1+2')

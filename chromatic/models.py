@@ -34,11 +34,11 @@ class Recipe:
         object.__setattr__(self, 'widths', tuple(self.widths)) # a list after a round trip through JSON
         if self.epochs<1: raise UserError(f'--epochs {self.epochs}: expected at least 1')
 
-# %% ../nbs/02_models.ipynb #57ee7c56
+# %% ../nbs/02_models.ipynb #9c7738be
 _BASE = Recipe()
 RECIPES = {r.name: r for r in (
     _BASE,
-    replace(_BASE, name='fast', stem=16, widths=(24,48,96), epochs=5),
+    replace(_BASE, name='fast', stem=16, widths=(16,48,96), epochs=5, bs=500, lr=.45),
     replace(_BASE, name='adamw', opt='adamw', lr=1e-2, wd=.05),
 )}
 
