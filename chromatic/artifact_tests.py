@@ -21,7 +21,7 @@ from .plots import *
 from .resample import *
 from .nulls import *
 
-# %% ../nbs/17_artifact_tests.ipynb #7830eecf
+# %% ../nbs/17_artifact_tests.ipynb #b9b2c0b4
 def _evr_axes(d:Draw)->np.ndarray: return evr(np.linalg.eigvalsh(d.gram)[::-1]) # [S]
 
 def _row(n:Null)->dict:
