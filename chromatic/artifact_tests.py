@@ -21,7 +21,7 @@ from .plots import *
 from .resample import *
 from .nulls import *
 
-# %% ../nbs/17_artifact_tests.ipynb #b9b2c0b4
+# %% ../nbs/17_artifact_tests.ipynb #7830eecf
 def _evr_axes(d:Draw)->np.ndarray: return evr(np.linalg.eigvalsh(d.gram)[::-1]) # [S]
 
 def _row(n:Null)->dict:
@@ -73,13 +73,14 @@ def metric_tests(pop, # a Population
         return dict(a=a, b=b, mantel=r.observed, mantel_mean=r.mean, mantel_p=r.p, procrustes=c.observed, procrustes_mean=c.mean, procrustes_p=c.p)
     return dict(metrics=[row(a, b) for a,b in combinations(D, 2)], metric_evr={k:v.evr()[:2] for k,v in maps.items()})
 
-# %% ../nbs/17_artifact_tests.ipynb #93e2bb9f
+# %% ../nbs/17_artifact_tests.ipynb #18783532
 def _notes(pop, tests:dict)->list:
     "What a reader must know before reading the figures"
     n, first, bound = [], tests['null']['held_out_top2'], int(at_bound(pop.temperature).sum())
     if pop.kind=='labels' or pop.probe_labels is None: n.append('The outputs have no temperature to fit (hard predictions, or no labels), so calibration is left out, of the shuffled populations too.')
     if bound: n.append(f'{bound} of {pop.S} members have their temperature at the bound, for want of errors on the probe.')
     if first['p'] is None: n.append(f"The held-out EVR {first['reason']}.")
+    elif np.isnan(first['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
     elif first['p']<=.05: n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
     else: n.append(f"A held-out EVR above {first['needed']:.4f} would have been significant; weaker structure than that cannot be seen with {pop.S} members and {pop.N} probe examples.")
     return n
@@ -103,22 +104,23 @@ def artifact_tests(pop, # a Population
     r['primary'] = dict(statistic='held_out_top2', stated='before looking', **r['null']['held_out_top2'])
     return r | dict(notes=_notes(pop, r))
 
-# %% ../nbs/17_artifact_tests.ipynb #5329bfab
+# %% ../nbs/17_artifact_tests.ipynb #ebdcc747
 def summary(tests:dict # as from `artifact_tests`
            )->str:
     "The evidence as a few aligned lines"
-    c, f, rng = tests['config'], lambda v: '     –' if v is None else f'{v:6.4f}', lambda o: f"{o['mean']:6.4f} ({o['lo']:.4f} to {o['hi']:.4f})"
+    c, f = tests['config'], lambda v: '     –' if v is None or np.isnan(v) else f'{v:6.4f}'
+    rng = lambda o: f"{f(o['mean'])} ({f(o['lo'])} to {f(o['hi'])})"
     out = [f"{c['S']} members, {c['N']} probe examples; {c['m']} shuffles" + (', T refitted on each' if c['temperature_refitted'] else ''), f"{'':35}observed   by chance (95%)              p"]
     for k,name in NAMES.items():
         v, mark = tests['null'][k], ' (primary)' if k=='held_out_top2' else ''
         out.append(f"{name+mark:37}{f(v['observed'])}   " + (v['reason'] if v['p'] is None else f"{rng(v):26} {v['p']:5.3f}" + (f" (Holm {v['p_holm']:.3f})" if 'p_holm' in v else '')))
     for name,s in (('stability, halves of the probe', tests['stability']), ('stability, bootstrap (a view)', tests['stability']['bootstrap'])):
         out.append(f"{name:37}{f(s['observed']['mean'])}   {rng(s['permuted'])}")
-    low = min((r for r in tests['metrics'] if r['procrustes'] is not None), key=lambda r: r['procrustes'], default=None)
-    if low: out.append(f"{'maps of two metrics, least agreement':37}{f(low['procrustes'])}   {low['procrustes_mean']:6.4f} ({low['a']} and {low['b']}){'':3}p {low['procrustes_p']:.3f}")
+    low = min((r for r in tests['metrics'] if f(r['procrustes']).strip()!='–'), key=lambda r: r['procrustes'], default=None)
+    if low: out.append(f"{'maps of two metrics, least agreement':37}{f(low['procrustes'])}   {f(low['procrustes_mean'])} ({low['a']} and {low['b']}){'':3}p {low['procrustes_p']:.3f}")
     return '\n'.join(out + tests['notes'])
 
-# %% ../nbs/17_artifact_tests.ipynb #749771eb
+# %% ../nbs/17_artifact_tests.ipynb #12f87804
 @house_style()
 def null_figure(tests:dict, # as from `artifact_tests`, or read back from its file
                 names:list=None # of NAMES; default the primary, or the EVR where it cannot be had
@@ -126,18 +128,19 @@ def null_figure(tests:dict, # as from `artifact_tests`, or read back from its fi
     "Each statistic of these members as a line, those of shuffled populations as bars"
     first = 'evr_top2' if tests['null']['held_out_top2']['p'] is None else 'held_out_top2'
     names = [n for n in names or [first] if tests['null'][n]['p'] is not None]
-    fig,axs = new_figure(7 if len(names)==1 else 3.5*min(len(names), 3), 3*-(-len(names)//3), -(-len(names)//3), min(len(names), 3), squeeze=False)
+    rows = (len(names)+1)//2
+    fig,axs = new_figure(7, 3*rows, rows, min(len(names), 2), squeeze=False)
     for ax in axs.flat[len(names):]: ax.set_visible(False)
     for ax,n in zip(axs.flat, names):
         v = tests['null'][n]
         ax.stairs(v['histogram']['counts'], v['histogram']['edges'], fill=True, color=GREY, label='shuffled members')
-        ax.axvline(v['observed'], color=INK, lw=2, label='these members')
-        ax.axvline(v['needed'], color='#555555', lw=1, ls=':', label='needed for p = 0.05')
+        for k,label,kw in (('observed','these members',dict(color=INK, lw=2)), ('needed','needed for p = 0.05',dict(color='#555555', lw=1, ls=':'))):
+            if v[k] is not None: ax.axvline(v[k], label=label, **kw)
         ax.set(title=f"p = {v['p']:.3f}", xlabel=NAMES[n], ylabel='populations')
     axs.flat[0].legend(loc='best')
     return fig
 
-# %% ../nbs/17_artifact_tests.ipynb #7e3c0d2c
+# %% ../nbs/17_artifact_tests.ipynb #ba4346e4
 @house_style()
 def stability_figure(tests:dict # as from `artifact_tests`, or read back from its file
                     ):
@@ -145,6 +148,7 @@ def stability_figure(tests:dict # as from `artifact_tests`, or read back from it
     rows = [(f'{w}, {how}', s[k], c) for how,s in (('halves', tests['stability']), ('bootstrap', tests['stability']['bootstrap'])) for k,w,c in (('observed','these members',INK), ('permuted','shuffled',GREY))]
     fig,ax = new_figure(7, 2.4)
     for i,(name,s,c) in enumerate(rows):
+        if s['mean'] is None: continue # members that are all the same have no map
         ax.plot([s['lo'],s['hi']], [i,i], color=c, lw=2)
         ax.plot([s['quartiles'][0],s['quartiles'][2]], [i,i], color=c, lw=9, solid_capstyle='butt')
         ax.plot(s['mean'], i, 'o', color='white', mec='#222222', ms=6)

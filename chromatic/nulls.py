@@ -68,7 +68,8 @@ class Draw:
     @cached_property
     def grams(self)->np.ndarray: # [blocks,S,S] float64
         "Inner products of deviations from the members' mean, a block of examples each"
-        X, N = (self.probs-self.probs.mean(1, keepdims=True)).astype(np.float64), self.probs.shape[2]
+        X, N = self.probs.astype(np.float64), self.probs.shape[2]
+        X -= X.mean(1, keepdims=True)
         cuts = np.linspace(0, N, min(self.blocks, N)+1).astype(int)
         return np.stack([(x@x.transpose(0,2,1)).sum(0) for x in (X[:,:,a:b] for a,b in zip(cuts, cuts[1:]))])/(N*len(X))
 

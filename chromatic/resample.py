@@ -72,7 +72,7 @@ def probe_grams(probs:np.ndarray, # [S,N,C]
     X = ((lambda x: (x-x.mean(0)).reshape(S,-1))(probs[:,p].astype(np.float64)) for p in parts)
     return np.stack([x@x.T for x in X])/(N*C)
 
-# %% ../nbs/13_resample.ipynb #a4c2492a
+# %% ../nbs/13_resample.ipynb #95ab9e2f
 def cross_probe(grams:np.ndarray, # [blocks,S,S], as from `probe_grams`
                 k:int=2, # axes
                 R:int=50, # random halves of the blocks
@@ -85,7 +85,8 @@ def cross_probe(grams:np.ndarray, # [blocks,S,S], as from `probe_grams`
     G1 = np.tensordot(np.concatenate([first, ~first]).astype(float), grams, 1)
     G2 = np.roll(G1, R, 0)
     V = np.linalg.eigh(G1)[1][...,:-k-1:-1]
-    return ((V*(G2@V)).sum(1)/np.trace(G2, axis1=1, axis2=2)[:,None]).mean(0)
+    whole = np.trace(G2, axis1=1, axis2=2)[:,None]
+    return ((V*(G2@V)).sum(1)/np.where(whole>0, whole, np.nan)).mean(0)
 
 def cross_probe_evr(probs:np.ndarray, # [S,N,C]
                     k:int=2, # axes
