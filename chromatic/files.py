@@ -133,18 +133,17 @@ def read_weights(path)->dict:
     except UserError: raise
     except Exception as e: raise UserError(f'{path}: not a readable safetensors file ({e})') from None
 
-# %% ../nbs/00_files.ipynb #f214d261
+# %% ../nbs/00_files.ipynb #71370be5
 def read_npy(path,
              shape:tuple=None, # expected; None in a place accepts any length there
              kind:str=None, # expected dtype kinds, e.g. 'f' for floats, 'iu' for integers
              finite:bool=False # refuse NaN and infinities
             )->np.ndarray:
     "An array from .npy, never executing anything; `UserError` names the file, what was found and what was expected"
-    try: a = np.load(io.BytesIO(_read(path)), allow_pickle=False)
-    except (ValueError, EOFError) as e:
+    try: a = np.lib.format.read_array(io.BytesIO(_read(path)), allow_pickle=False)
+    except (ValueError, EOFError, MemoryError) as e:
         why = 'it holds pickled objects, which are refused' if 'pickle' in str(e) and 'allow_pickle' in str(e) else 'truncated, or no .npy array'
         raise UserError(f'{path}: not a readable array ({why})') from None
-    if not isinstance(a, np.ndarray): raise UserError(f'{path}: an .npz archive, expected one .npy array')
     if kind and a.dtype.kind not in kind: raise UserError(f'{path}: dtype {a.dtype}, expected kind {kind!r}')
     if shape and (len(shape)!=a.ndim or any(s not in (None,n) for s,n in zip(shape, a.shape))):
         raise UserError(f"{path}: shape {list(a.shape)}, expected {[s or 'any' for s in shape]}")
