@@ -58,7 +58,7 @@ def example_shuffle(pop # a Population
 
 SHUFFLES = {'example': example_shuffle}
 
-# %% ../nbs/14_nulls.ipynb #05ea0fd1
+# %% ../nbs/14_nulls.ipynb #454bc24a
 @dataclass(frozen=True)
 class Draw:
     "One population, observed or shuffled: what statistics are computed from"
