@@ -7,8 +7,8 @@ __all__ = ['pick_device', 'private_rng', 'one_thread', 'predict_logits', 'Member
            'load_model']
 
 # %% ../nbs/03_train.ipynb #9d84340e
-import os, random, socket, threading, time
-from contextlib import contextmanager, nullcontext
+import os, random, threading, time
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 import joblib, numpy as np, pandas as pd, psutil, torch
@@ -118,19 +118,13 @@ def fit_member(data:ImageData, splits:Splits, recipe:Recipe,
     return Member(seed, recipe, state, pd.DataFrame(rows, columns=names), probe, test)
 
 # %% ../nbs/03_train.ipynb #d0220157
-def _end_with(host:str, run:int):
-    "End this worker once the run that it works for is gone, if it is on this machine"
-    child = os.getppid()==run
+def _end_with(run:int):
+    "End this worker once process `run`, which it works for, is gone"
     def watch():
-        while os.getppid()==run if child else psutil.pid_exists(run): time.sleep(.5)
+        with suppress(psutil.NoSuchProcess):
+            while psutil.Process(run).status()!=psutil.STATUS_ZOMBIE: time.sleep(.5)
         os._exit(1)
-    if host==socket.gethostname() and os.getpid()!=run and not any(t.name=='end with run' for t in threading.enumerate()):
-        threading.Thread(target=watch, name='end with run', daemon=True).start()
-
-def _work(host:str, run:int, *args)->Member:
-    "`fit_member` in a worker of process `run` on `host`"
-    _end_with(host, run)
-    return fit_member(*args)
+    threading.Thread(target=watch, daemon=True).start()
 
 def fit_members(data:ImageData, splits:Splits, recipe:Recipe, seeds:list, device='cpu',
                 workers:int=0 # processes; 0: one a core, on a GPU one
@@ -139,9 +133,9 @@ def fit_members(data:ImageData, splits:Splits, recipe:Recipe, seeds:list, device
     n = min(workers or (joblib.cpu_count() if torch.device(device).type=='cpu' else 1), len(seeds))
     if n<=1: yield from (fit_member(data, splits, recipe, s, device) for s in seeds)
     else:
-        jobs = (joblib.delayed(_work)(socket.gethostname(), os.getpid(), data, splits, recipe, s, device) for s in seeds)
+        jobs = (joblib.delayed(fit_member)(data, splits, recipe, s, device) for s in seeds)
         try:
-            with joblib.parallel_config('loky', n_jobs=n, inner_max_num_threads=1): yield from joblib.Parallel(return_as='generator_unordered')(jobs)
+            with joblib.parallel_config('loky', n_jobs=n, inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)): yield from joblib.Parallel(return_as='generator_unordered')(jobs)
         finally: get_reusable_executor().shutdown(wait=True, kill_workers=True) # or they idle, and now and then hold up the exit
 
 # %% ../nbs/03_train.ipynb #cf9c2d04
