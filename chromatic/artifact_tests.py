@@ -137,7 +137,7 @@ def null_figure(tests:dict, # as from `artifact_tests`, or read back from its fi
         for k,label,kw in (('observed','these members',dict(color=INK, lw=2)), ('needed','needed for p = 0.05',dict(color='#555555', lw=1, ls=':'))):
             if v[k] is not None: ax.axvline(v[k], label=label, **kw)
         ax.set(title=f"p = {v['p']:.3f}", xlabel=NAMES[n], ylabel='populations')
-    axs.flat[0].legend(loc='best')
+    fig.legend(*axs.flat[0].get_legend_handles_labels(), loc='outside upper right', ncols=3)
     return fig
 
 # %% ../nbs/17_artifact_tests.ipynb #ba4346e4

@@ -125,7 +125,7 @@ def spectrum_figure(evr:np.ndarray, # [S] explained variance ratio of each axis
     if null_mean is not None: keys.append(ax.hlines(100*null_mean[:k], x-.41, x+.41, color='#222222', lw=1.5, label='by chance, mean', zorder=4))
     ax.set(xticks=x, xlabel='axis', ylabel='share of the variance, %', title=title)
     ax.axhline(0, color='#555555', lw=.8)
-    if len(keys)>1: ax.legend(handles=keys)
+    if len(keys)>1: ax.margins(y=.3), ax.legend(handles=keys, loc='upper right') # room for the legend above a flat spectrum
     return fig
 
 # %% ../nbs/12_plots.ipynb #c5bc41c7
