@@ -2,7 +2,7 @@
 
 Cells with `#| hide` are left out, other `#|` lines are dropped, outputs are kept. Links and images are written as seen from
 the top of the repository, so that they work on a code host; a page of the site (`mds.html`) becomes its notebook."""
-import difflib, os, re, sys
+import difflib, json, os, re, sys
 from pathlib import Path
 import nbformat
 from nbconvert import MarkdownExporter
@@ -23,6 +23,8 @@ def clean(nb):
         flags = [l[2:].strip() for l in c.source.splitlines() if l.startswith('#|')]
         if c.cell_type=='raw' or (c.cell_type=='code' and {'hide','include: false'} & set(flags)): continue
         if c.cell_type=='code':
+            for f in flags:
+                if f.startswith('fig-alt:'): c.metadata['alt'] = json.loads(f[len('fig-alt:'):])
             c.source = '' if 'echo: false' in flags else re.sub(r'^#\|.*\n?', '', c.source, flags=re.M).strip()
             if 'output: false' in flags: c.outputs = []
             for o in c.outputs:
@@ -49,8 +51,10 @@ def readme()->tuple[str,dict]:
     nb = clean(nbformat.read(nbs/'index.ipynb', 4))
     body, res = MarkdownExporter(config=config).from_notebook_node(nb, {'output_files_dir': 'index_files', 'unique_key': 'index'})
     pages, images = page_names(), {k.replace(os.sep, '/'):v for k,v in res.get('outputs', {}).items()}
-    body = re.sub(r'^```python\n\s*```$', '', body, flags=re.M) # cells that show only what they print
+    for i,c in enumerate(nb.cells):
+        if 'alt' in c.metadata: body = re.sub(rf'!\[\w+\](?=\([^)]*index_{i}_\d+\.)', lambda _: f'![{c.metadata.alt}]', body)
     parts = re.split(r'(^```.*?^```$)', body, flags=re.M|re.S)
+    parts[1::2] = ['' if re.fullmatch(r'```\w*\s*```', p) else p for p in parts[1::2]] # cells that show only what they print
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r'(\]\()([^)\s]+)', lambda m: m[1]+relink(m[2], pages, images), parts[i])
         parts[i] = re.sub(r'((?:src|href|srcset)=")([^"\s]+)', lambda m: m[1]+relink(m[2], pages, images), parts[i])

@@ -96,7 +96,7 @@ def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
     ax.set_aspect('equal', adjustable='datalim')
     for k,(name,label) in enumerate(zip(names, (ax.set_xlabel, ax.set_ylabel))):
         if root_unit(unit): name += f', {root_unit(unit)}'
-        if evr is not None: name += f': {evr[k]:.0%} of the variance' + ('' if null is None else f', by chance {null[k]:.0%}')
+        if evr is not None: name += f': {evr[k]:.1%} of the variance' + ('' if null is None else f', by chance {null[k]:.1%}')
         label(name)
     ax.update_datalim(coords[:,:2])
     ax.margins(.12)
