@@ -124,7 +124,7 @@ def held_out(gram:np.ndarray, # [S,S] inner products of the members' functions, 
     for cut in (np.s_[:,:a], np.s_[:,a:], np.s_[:,:,:a], np.s_[:,:,a:]): h[cut] -= h[cut].mean(1 if len(cut)==2 else 2, keepdims=True)
     lam,U = (o[...,-k:] for o in np.linalg.eigh(h[:,:a,:a]))
     whole, none = np.trace(h[:,a:,a:], axis1=1, axis2=2), 1e-12*abs(h).max()
-    on = (((h[:,a:,:a]@U)**2).sum(1)*(lam>none)/np.maximum(lam, none)).sum(1)
+    on = (((h[:,a:,:a]@U)**2).sum(1)*(lam>none)/np.where(lam>none, lam, 1)).sum(1)
     some = whole>none # a half whose members are all the same has nothing to explain
     return (on[some]/whole[some]).mean() if some.any() else np.nan
 
