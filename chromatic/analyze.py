@@ -213,8 +213,9 @@ def analyze(pop, # a `Population`
 def analyze_command(out:str='.', # the folder of a run
                     seed:int=0): # of the shuffles, the subsets and the t-SNE view
     "Map, spectrum, meaning of the axes and report of the members under --out"
-    r = analyze(load_population(out), out, seed)
-    print(f"EVR of axes 1 and 2: {sum(r['evr']['positive'][:2]):.3f} (without structure at least {r['chance']:.3f}). {say_axis(r)}")
+    pop = load_population(out)
+    r = analyze(pop, out, seed)
+    print(say_real(beside(pop, out)[0].get('tests'), r)[1][0], say_axis(r))
     print(f"report: {Path(out)/'artifacts'/'reports'/'report.html'}")
 
 def main(argv=None): return command_line(analyze_command, argv, 'chromatic.analyze')

@@ -79,10 +79,11 @@ def _notes(pop, tests:dict)->list:
     n, first, bound = [], tests['null']['held_out_top2'], int(at_bound(pop.temperature).sum())
     if pop.kind=='labels' or pop.probe_labels is None: n.append('The outputs have no temperature to fit (hard predictions, or no labels), so calibration is left out, of the shuffled populations too.')
     if bound: n.append(f'{bound} of {pop.S} members have their temperature at the bound, for want of errors on the probe.')
+    decides = tests['null']['evr_top2'] if first['p'] is None else first
     if first['p'] is None: n.append(f"The held-out EVR {first['reason']}.")
-    elif np.isnan(first['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
-    elif first['p']<=.05: n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
-    else: n.append(f"A held-out EVR above {first['needed']:.4f} would have been significant; weaker structure than that cannot be seen with {pop.S} members and {pop.N} probe examples.")
+    if decides['observed'] is None or np.isnan(decides['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
+    elif decides['p']<=.05: n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
+    elif first['p'] is not None: n.append(f"A held-out EVR above {first['needed']:.4f} would have been significant; weaker structure than that cannot be seen with {pop.S} members and {pop.N} probe examples.")
     return n
 
 # %% ../nbs/17_artifact_tests.ipynb #5336342a

@@ -82,7 +82,9 @@ def _torchvision(name:str, root)->ImageData:
 def _decode(path:str, mode:str)->np.ndarray:
     "One image as [ch,H,W] uint8"
     try:
-        with Image.open(path) as im: return np.atleast_3d(np.asarray(im.convert(mode))).transpose(2,0,1)
+        with Image.open(path) as im:
+            if im.mode[0] in 'IF': raise UserError(f'{path}: mode {im.mode}, more than 8 bits a channel; convert it to 8 bits')
+            return np.atleast_3d(np.asarray(im.convert(mode))).transpose(2,0,1)
     except OSError as e: raise UserError(f'{path}: not a readable image ({e}); replace or remove it') from None
 
 def _listing(root)->tuple:
@@ -91,6 +93,7 @@ def _listing(root)->tuple:
     except (FileNotFoundError, NotADirectoryError) as e:
         raise UserError(f'--data_root {root}: expected train/<class>/* and test/<class>/* with images below it ({str(e).splitlines()[0]})') from None
     if a.classes!=b.classes: raise UserError(f'--data_root {root}: train and test have different classes: {sorted(set(a.classes)^set(b.classes))}')
+    if len(a.classes)<2: raise UserError(f'--data_root {root}: one class, {a.classes[0]!r}; at least 2 are needed')
     return a.samples+b.samples, tuple(a.classes), len(b)
 
 # %% ../nbs/01_data.ipynb #dc3d2164

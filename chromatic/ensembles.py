@@ -73,6 +73,7 @@ def _with_intervals(L, y, W, B, seed)->pd.DataFrame:
     boot, est = bootstrap(examples(L, y, W), B, seed), score(L, y, W)
     df = pd.DataFrame(dict(interval='test examples', subsets=1), index=est.index)
     for s in SCORES: df[s],df[s+'_lo'],df[s+'_hi'] = est[s], *interval(boot[s])
+    df['ece_lo'] = df.ece_lo.clip(lower=0)
     for s,sign in dict(accuracy=1, nll=-1).items():
         g = sign*(boot[s]-boot[s][:,:1])
         df['gain_'+s],df[f'gain_{s}_lo'],df[f'gain_{s}_hi'] = sign*(est[s]-est[s][0]), *interval(g)
@@ -177,7 +178,7 @@ def ensemble_figure(table:pd.DataFrame # of `ensemble_table`
         ax.axhline(table[s][0], color='black', lw=1, ls='--', label='best single (probe)')
         ax.set(xlabel='members in the ensemble', ylabel='test accuracy' if s=='accuracy' else 'test NLL (nats)')
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend()
+    ax.legend(frameon=True, framealpha=1, edgecolor='none')
     return fig
 
 # %% ../nbs/20_ensembles.ipynb #137c1942

@@ -11,7 +11,7 @@ import importlib.metadata, platform, socket, subprocess
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
-from . import files
+from . import __version__, files
 from .files import *
 from .data import ImageData, Splits
 from .models import Recipe
@@ -43,14 +43,14 @@ def _brief(o)->str: return 'not set' if o is None else str(o)[:12]+'…' if len(
 # %% ../nbs/05a_members.ipynb #a4eb0a32
 def provenance()->dict:
     "Versions, host and the commit of this package's checkout, for a run's record"
-    pkgs = 'torch torchvision fastai numpy scipy scikit-learn chromatic-descent'.split()
+    pkgs = 'torch torchvision fastai numpy scipy scikit-learn'.split()
     def version(p):
         try: return importlib.metadata.version(p)
         except importlib.metadata.PackageNotFoundError: return None
     git = lambda *a: subprocess.run(['git','-C',str(Path(files.__file__).parent),*a], capture_output=True, text=True, timeout=10).stdout.strip()
     try: commit = git('rev-parse','HEAD') and git('rev-parse','HEAD') + ('+changes' if git('status','--porcelain','-uno') else '')
     except (OSError, subprocess.TimeoutExpired): commit = ''
-    return dict(python=platform.python_version(), versions={p: version(p) for p in pkgs}, host=socket.gethostname(), machine=platform.machine(), commit=commit or None)
+    return dict(python=platform.python_version(), versions=dict(chromatic=__version__)|{p: version(p) for p in pkgs}, host=socket.gethostname(), machine=platform.machine(), commit=commit or None)
 
 # %% ../nbs/05a_members.ipynb #f1b38357
 def member_paths(out, id:str, repelled:bool=False)->dict:

@@ -76,19 +76,24 @@ def _n_classes(kind:str, *arrays)->int:
     "Classes that outputs or labels speak of"
     return max(int(np.max(o))+1 if np.ndim(o)<3 else np.shape(o)[2] for o in arrays if o is not None and np.size(o))
 
+def _kind(a)->str:
+    "What outputs `a` are: whole numbers [S,N] are labels, rows [S,N,C] that are >= 0 and sum to 1 are probabilities, the rest logits"
+    if a.ndim==2 and a.dtype.kind in 'iu': return 'labels'
+    return 'probs' if a.ndim==3 and a.dtype.kind=='f' and a.size and a.min()>=0 and np.allclose(a.sum(-1), 1, atol=1e-3) else 'logits'
+
 @patch(cls_method=True)
 def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,N] hard predictions
                 probe_labels=None, # [N] int
                 test=None, test_labels=None, # [S,M,C] or [S,M], and [M] int
                 ids=None, # names of the members
-                kind:str='logits', # 'logits', 'probs' or 'labels'
+                kind:str=None, # 'logits', 'probs' or 'labels'; default: what they look like
                 classes=None, # class names
                 members:pd.DataFrame=None # a table to start from, one row a member
                )->Population:
     "A population from plain arrays"
     probe, test = np.asarray(probe), None if test is None else np.asarray(test)
     y, ty = (None if o is None else np.asarray(o).astype(np.int64) for o in (probe_labels, test_labels))
-    S = len(probe)
+    S, kind = len(probe), _kind(probe) if kind is None else kind
     if S<MIN_MEMBERS: raise UserError(f'{S} members: at least {MIN_MEMBERS} are needed for a map')
     if members is None: members = pd.DataFrame(dict(id=list(ids) if ids is not None else [f'MODEL_{i:04}' for i in range(S)], seed=range(S), recipe='', group='', order=range(S)))
     if classes is None: classes = map(str, range(probe.shape[2] if probe.ndim==3 else _n_classes(kind, probe, test, y, ty)))

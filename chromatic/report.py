@@ -23,6 +23,7 @@ def say_real(tests:dict, # of artifact_tests.json, or None
     "Is the map more than chance? (True, False or None; the sentences)"
     two = sum(v if v is not None else np.nan for v in analysis['evr']['positive'][:2])
     if not np.isfinite(two): return False, ['All members give the same outputs on the probe, so there is nothing to map.']
+    if analysis['S']<4: return None, ['Three members lie in a plane, whatever they are: two axes hold everything, and there is nothing to test.']
     if tests is None:
         return None, [f"Two axes carry {percent(two)} of the variance between the {analysis['S']} members; members without any structure would give at least {percent(analysis['chance'])}.",
                       'Whether that is more than chance has not been tested yet: the command chromatic.artifact_tests does it (see the end of this page).']
@@ -151,7 +152,7 @@ def evidence(analysis, tests, pic)->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
     if 'tsne' in pic.names: map_.append(Details(Summary('The same members as t-SNE draws them: a view, no statistic is read off it'), pic('tsne','t-SNE of the same distances. Distances between far members mean little.')))
-    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. Once the tests have been run, what shuffled populations give stands beside it.')]
+    real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. '+('' if tests is None else 'Beside it stands what shuffled populations give.'))]
     if tests is None: return map_+real+[P('The tests have not been run: python -m chromatic.artifact_tests --out FOLDER', cls='note')]
     return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests),
                       pic('null','The statistic that decides: these members (line) and shuffled populations (bars).'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
@@ -162,7 +163,7 @@ def meaning(analysis, tests, pic)->list:
     sem = analysis['semantic_axes']
     return [H2('What do the axes mean?'), P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."),
             axis_table(analysis), *(P(o, cls='note') for o in sem['left_out']),
-            H2('Distances'), pic('matrix','Distance of each pair of members, near ones side by side.'), metric_table(tests or {}, analysis['metric']),
+            H2('Distances'), pic('matrix','Squared distance of each pair of members, in the order of a tree of neighbours.'), metric_table(tests or {}, analysis['metric']),
             P(f"The members spread as if over {number(analysis['effective_dimension'],1)} equal axes, of at most {analysis['S']-1}. {'Share of the spectrum that no Euclidean map can show: '+inertia if inertia else 'Every metric has a Euclidean map'}.", cls='note')]
 
 def use(analysis, ensemble, pic)->list:
@@ -188,7 +189,7 @@ def report_html(analysis:dict, # of analysis.json
     def pic(name, caption): return picture(pictures[name], caption) if name in pictures else ''
     pic.names = pictures
     yes, said = say_real(tests, analysis)
-    lead = {True:'The palette is more than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.', None:'A map, not yet tested against chance.'}[yes]
+    lead = {True:'The palette is more than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.', None:'A map, not tested against chance.'}[yes]
     title = f"A palette of {analysis['S']} members"
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), tiles(analysis, tests, ensemble),
             Div(*map(P, said+[say_axis(analysis), say_ensemble(ensemble)]+analysis['notes']), cls='verdict'),
