@@ -186,8 +186,8 @@ def beyond_chance(pop, D:dict, tests:dict # of artifact_tests.json
                  )->dict:
     "Map, spectrum and statistics with what chance gives beside them"
     m, s, metric = classical_mds(D[default_metric(pop)]), tests['spectrum'], METRICS[default_metric(pop)]
-    return dict(map=map_figure(m.coords, palette(m.coords), pop.ids, m.evr(), null=s['mean'][:2], unit=metric.unit),
-                spectrum=spectrum_figure(m.evr(), np.array(s['mean']), np.array([s['lo'],s['hi']])), null=null_figure(tests))
+    return dict(map=map_figure(m.coords, palette(m.coords), pop.ids, m.evr(), null=None if None in s['mean'][:2] else s['mean'][:2], unit=metric.unit),
+                spectrum=spectrum_figure(m.evr(), np.array(s['mean'], float), np.array([s['lo'],s['hi']], float)), null=null_figure(tests))
 
 def analyze(pop, # a `Population`
             out='.', # the folder of a run

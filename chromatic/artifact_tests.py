@@ -83,7 +83,7 @@ def _notes(pop, tests:dict)->list:
     if first['p'] is None: n.append(f"The held-out EVR {first['reason']}.")
     if decides['observed'] is None or np.isnan(decides['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
     elif decides['p']<=.05: n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
-    elif first['p'] is not None: n.append(f"A held-out EVR above {first['needed']:.4f} would have been significant; weaker structure than that cannot be seen with {pop.S} members and {pop.N} probe examples.")
+    elif first['p'] is not None and np.isfinite(first['needed']): n.append(f"A held-out EVR above {first['needed']:.4f} would have been significant; weaker structure than that cannot be seen with {pop.S} members and {pop.N} probe examples.")
     return n
 
 # %% ../nbs/17_artifact_tests.ipynb #5336342a

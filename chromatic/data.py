@@ -100,7 +100,7 @@ def _listing(root)->tuple:
 def _folder(root)->ImageData:
     if not root: raise UserError('--dataset folder: needs --data_root, a folder with train/<class>/* and test/<class>/*')
     files,classes,n_test = _listing(root)
-    key = hashlib.sha256(repr([(os.path.relpath(f, root), i, os.stat(f).st_size, os.stat(f).st_mtime_ns) for f,i in files]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr([(os.path.relpath(f, root), i, (s := os.stat(f)).st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for f,i in files]).encode()).hexdigest()[:16]
     cached, y = cache_dir()/'decoded'/f'{key}.npy', np.array([i for _,i in files])
     try: x = read_npy(cached, shape=(len(files),None,None,None), kind='u')
     except UserError:
@@ -148,6 +148,7 @@ def make_splits(data:ImageData, seed:int=0 # the split seed
     shares = (.05,.10) if data.n_test else (.10,.25,.25)
     few = np.bincount(y[:n], minlength=len(data.classes))
     if few.min()<10: raise UserError(f'class {data.classes[few.argmin()]!r}: {few.min()} images, expected at least 10 to divide into four parts')
+    if round(min(shares)*n)<len(few): raise UserError(f'{n} images of {len(few)} classes: expected at least {math.ceil(len(few)/min(shares))}, so that every part has some of each class')
     rest, parts = np.arange(n), []
     for share in reversed(shares):
         rest, part = train_test_split(rest, test_size=round(share*n), stratify=y[rest], random_state=seed)

@@ -195,6 +195,7 @@ def ensembles_command(out:str='.', # the folder of a run
                       seed:int=0, # of the random subsets and the bootstrap
                       draws:int=200): # random subsets of a size with too many to try all
     "Score ensembles of the members under --out: chosen on the probe, scored on test"
+    if draws<1: raise UserError(f'--draws {draws}: expected at least 1')
     pop = load_population(out)
     print(ensemble_text(pop, ensembles(pop, out, seed=seed, draws=draws), max_over_test(pop)), end='')
 

@@ -181,7 +181,10 @@ def command_line(func, # its parameters are the flags, its docments their help
     "Parse `argv`, call `func`, and return the exit status: 0, 2 for the user's mistake, 130 for Ctrl-C"
     p = anno_parser(func, prog=prog or func.__name__)
     args = {k:v for k,v in vars(p.parse_args(argv)).items() if k not in ('pdb','xtra')}
-    try: func(**args)
+    try:
+        for k in {'seed','split_seed'} & set(args):
+            if not 0<=args[k]<2**32: raise UserError(f'--{k} {args[k]}: expected 0 to {2**32-1}')
+        func(**args)
     except UserError as e: print(f'{p.prog}: error: {e}', file=sys.stderr)
     except KeyboardInterrupt: print(f'{p.prog}: interrupted; what is finished is kept', file=sys.stderr); return 130
     except BrokenPipeError: return 141

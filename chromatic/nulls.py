@@ -70,7 +70,7 @@ class Draw:
         "Inner products of deviations from the members' mean, a block of examples each"
         X, N = self.probs.astype(np.float64), self.probs.shape[2]
         X -= X.mean(1, keepdims=True)
-        cuts = np.linspace(0, N, min(self.blocks, N)+1).astype(int)
+        cuts = np.cumsum([0]+[len(o) for o in np.array_split(range(N), min(self.blocks, N))]) # as `probe_grams` cuts them
         return np.stack([(x@x.transpose(0,2,1)).sum(0) for x in (X[:,:,a:b] for a,b in zip(cuts, cuts[1:]))])/(N*len(X))
 
     gram = cached_property(lambda self: self.grams.sum(0))
@@ -91,11 +91,18 @@ def held_evr(d:Draw)->float:
 STATISTICS = dict(evr=raw_evr, cross_probe_evr=cross_evr, held_out_evr=held_evr)
 
 # %% ../nbs/14_nulls.ipynb #76b3bdbd
+def _scale(pop)->np.ndarray: # [S]
+    "What outputs are divided by before they are shuffled: T, or one scale for all where a T sits at its bound and so calibrates nothing"
+    T = pop.temperature
+    return np.full_like(T, np.exp(np.log(T).mean())) if at_bound(T).any() else T
+
 class Shuffler:
     "Shuffled populations of `pop`, each with its temperatures fitted anew"
-    def __init__(self, pop, shuffle:str='example', refit:bool=True, seed:int=0):
+    def __init__(self, pop, shuffle:str='example', refit:bool=True, seed:int=0, bounds:tuple=(.05,20.)):
         if shuffle not in SHUFFLES: raise UserError(f"shuffle: {shuffle!r}, expected one of {', '.join(SHUFFLES)}")
-        x,y = outputs(pop)
+        (x,y), scale = outputs(pop), _scale(pop)
+        self.bounds, self.logT, self.b = bounds, np.log(scale), scale/pop.temperature
+        if y is not None: x = log_softmax(x, scale)
         self.who, self.seed, self.order = SHUFFLES[shuffle](pop), seed, np.random.default_rng(0).permutation(pop.N)
         self.u = np.ascontiguousarray(np.moveaxis(x[:,self.order], -1, 0)) # [C,S,N]
         self.y = None if y is None else y[self.order]
@@ -114,26 +121,29 @@ class Shuffler:
         d = self.u-m
         return np.stack([m-uy, (p*d**2).sum(0), (p*d**3).sum(0), uy])
 
-    def observed(self)->Draw: return Draw(self._probs(self.u))
+    def observed(self)->Draw: return Draw(self._probs(self.u, self.b))
 
     def __getitem__(self, i:int)->Draw:
         "The i-th shuffled population"
         C,S,N = self.u.shape
-        at = (self.who(np.random.default_rng([self.seed,i]))[:,self.order]*N + np.arange(N)).ravel()
+        who = self.who(np.random.default_rng([self.seed,i]))[:,self.order]
+        at = (who*N + np.arange(N)).ravel()
         take = lambda a: a.reshape(-1,S*N).take(at, 1).reshape(-1,S,N)
         u = take(self.u)
-        return Draw(self._refitted(u, take(self.rows)) if self.refit else self._probs(u))
+        return Draw(self._refitted(u, take(self.rows), self.logT[who].mean(1)) if self.refit else self._probs(u))
 
-    def _refitted(self, u, rows):
+    def _refitted(self, u, rows, logT): # logT [S]: of the outputs that a member was given, so that its T in all keeps to the bounds
+        ends = np.exp(logT)/self.bounds[1], np.exp(logT)/self.bounds[0]
         g,h,k,uy = rows.mean(-1, dtype=np.float64)
         with np.errstate(all='ignore'): b = 1-2*g*h/(2*h*h-g*k)
         for _ in range(6):
             if not (abs(b-1)<.5).all(): break
             p = self._probs(u, b)
             step = ((p*u).sum(0).mean(-1, dtype=np.float64)-uy)/(h+k*(b-1))
-            if (abs(step)<1e-6).all(): return p
-            b = b-step
-        return self._probs(u, 1/fit_temperature(np.moveaxis(u, 0, -1), self.y))
+            if (abs(step)<1e-6).all() and (b>=ends[0]).all() and (b<=ends[1]).all(): return p
+            b = np.clip(b-step, *ends)
+        wide = np.exp(logT.min())/self.bounds[1], np.exp(logT.max())/self.bounds[0]
+        return self._probs(u, np.clip(1/fit_temperature(np.moveaxis(u, 0, -1), self.y, (1/wide[1], 1/wide[0])), *ends))
 
 # %% ../nbs/14_nulls.ipynb #ff20c946
 def null_distribution(pop, # a Population
@@ -160,8 +170,12 @@ def shuffled_stability(pop, # a Population
                        shuffle:str='example' # one of SHUFFLES
                       )->np.ndarray: # [R]
     "Procrustes correlation of a resample's map with the full map, in shuffled populations"
-    (x,y), who = outputs(pop), SHUFFLES[shuffle](pop)
-    deal = lambda i: x[who(np.random.default_rng([seed,i])), np.arange(pop.N)]
+    (x,y), who, scale = outputs(pop), SHUFFLES[shuffle](pop), _scale(pop)
+    logT = np.log(scale)
+    if y is not None: x = log_softmax(x, scale)
+    def deal(i): # at the mean temperature of those that a member was given: raw ones, as `agreement` calibrates them
+        w = who(np.random.default_rng([seed,i]))
+        return x[w, np.arange(pop.N)] * (1 if y is None else np.exp(logT[w].mean(1))[:,None,None].astype(x.dtype))
     return np.array([agreement(deal(i), y, idx, k) for i,idx in enumerate(resamples(pop.N, R, how, seed))])
 
 # %% ../nbs/14_nulls.ipynb #3f6ecfba

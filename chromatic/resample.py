@@ -17,14 +17,14 @@ from .mds import *
 # %% ../nbs/13_resample.ipynb #fd008ac4
 def outputs(pop # a Population
            )->tuple: # x [S,N,C] float32; labels [N], or None where T cannot be fitted
-    "Calibrated log-probabilities and labels; probabilities (one-hot for hard predictions) and None where T cannot be fitted"
+    "Raw log-probabilities and labels; probabilities (one-hot for hard predictions) and None where T cannot be fitted"
     if pop.kind=='labels': return (pop.predictions()[...,None]==np.arange(pop.C)).astype(np.float32), None
-    return (pop.probs(), None) if pop.probe_labels is None else (pop.log_probs(), pop.probe_labels)
+    return (pop.probs(), None) if pop.probe_labels is None else (pop.log_probs(calibrated=False), pop.probe_labels)
 
 def refitted(x:np.ndarray, # [S,N,C] and
              y:np.ndarray # [N], as from `outputs`
             )->np.ndarray: # [S,N,C] probabilities
-    "Probabilities at newly fitted temperatures; `x` as it is where there are no labels"
+    "Probabilities at temperatures fitted to these examples; `x` as it is where there are no labels"
     return x if y is None else softmax(x, fit_temperature(x, y))
 
 # %% ../nbs/13_resample.ipynb #c6a3828c

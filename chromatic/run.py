@@ -21,6 +21,7 @@ from .data import SOURCES, load_data
 from .models import RECIPES, get_recipe
 from .repel import RepelConfig
 from .population import Population, clear, covariates, load_population, train_population
+from .page import number
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
 from .analyze import analyze
@@ -81,7 +82,7 @@ def summary(out='.')->str:
     tests, ens = (read_json(d/'reports'/f) for f in ('artifact_tests.json','ensemble.json'))
     evr, best, full = tests['null']['evr_top2'], ens['best_single'], ens['strategies']['full'][0]
     lines = [('map', d/'embeddings'/'mds.png'), ('tables', d/'reports'/'ensemble.txt'), ('evidence', d/'reports'/'artifact_tests.json'), ('report', d/'reports'/'report.html'), None,
-             ('EVR of two axes', f"{evr['observed']:.3f}, by chance {evr['mean']:.3f} ({evr['lo']:.3f} to {evr['hi']:.3f}), p = {evr['p']:.3g}"),
+             ('EVR of two axes', f"{number(evr['observed'])}, by chance {number(evr['mean'])} ({number(evr['lo'])} to {number(evr['hi'])}), p = {evr['p']:.3g}"),
              ('best single', f"{best['chosen_on_probe']['accuracy']['value']:.4f} test accuracy, chosen on the probe ({best['chosen_on_probe']['ids'][0]})"),
              (f"ensemble of {full['k']}", f"{full['accuracy']['value']:.4f} test accuracy ({full['accuracy']['lo']:.4f} to {full['accuracy']['hi']:.4f})")]
     return '\n'.join('' if l is None else f'{l[0]:<16}{l[1]}' for l in lines)
