@@ -76,8 +76,6 @@ def _n_classes(kind:str, *arrays)->int:
     "Classes that outputs or labels speak of"
     return max(int(np.max(o))+1 if np.ndim(o)<3 else np.shape(o)[2] for o in arrays if o is not None and np.size(o))
 
-def _full(a): return a.astype(np.float32) if a.dtype==np.float16 else a # calibrating in half precision loses digits
-
 def _kind(a)->str:
     "What outputs `a` are: whole numbers [S,N] are labels, rows [S,N,C] that are >= 0 and sum to 1 are probabilities, the rest logits"
     if a.ndim==2 and a.dtype.kind in 'iu': return 'labels'
@@ -93,7 +91,7 @@ def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,
                 members:pd.DataFrame=None # a table to start from, one row a member
                )->Population:
     "A population from plain arrays"
-    probe, test = (None if o is None else _full(np.asarray(o)) for o in (probe, test))
+    probe, test = (None if o is None else np.asarray(o, np.float32 if np.asarray(o).dtype==np.float16 else None) for o in (probe, test)) # half precision is too little to calibrate in
     y, ty = (None if o is None else np.asarray(o).astype(np.int64) for o in (probe_labels, test_labels))
     S, kind = len(probe), _kind(probe) if kind is None else kind
     if S<MIN_MEMBERS: raise UserError(f'{S} members: at least {MIN_MEMBERS} are needed for a map')
@@ -173,11 +171,9 @@ def clear(out):
     "Remove what an earlier run left below `out`, and nothing else"
     path = Path(out)/'runs'/'run.json'
     if not path.exists(): return
-    with lock(path.parent/'.lock'): _clear(out, path)
-
-def _clear(out, path):
-    for d in [*(path.parent/i for i in read_json(path)['ids']), *(Path(out)/'artifacts'/d for d in ('probes','test','embeddings','reports'))]: shutil.rmtree(d, ignore_errors=True)
-    for f in (path.parent/'splits.npy', path): f.unlink(missing_ok=True)
+    with lock(path.parent/'.lock'):
+        for d in [*(path.parent/i for i in read_json(path)['ids']), *(Path(out)/'artifacts'/d for d in ('probes','test','embeddings','reports'))]: shutil.rmtree(d, ignore_errors=True)
+        for f in (path.parent/'splits.npy', path): f.unlink(missing_ok=True)
 
 # %% ../nbs/06_population.ipynb #0a7f8c6b
 def train_population(data:ImageData, splits:Splits, recipe:Recipe,
