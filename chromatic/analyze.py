@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from .files import *
 from .calibration import at_bound
 from .population import *
+from .runs import load_population
 from .pooling import *
 from .distances import *
 from .mds import *

@@ -15,6 +15,7 @@ import chromatic
 from .files import *
 from .calibration import *
 from .population import *
+from .runs import load_population
 from .distances import *
 from .mds import *
 from .plots import *

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from .files import *
 from .population import *
+from .runs import load_population
 from .pooling import *
 from .distances import *
 from .plots import house_style, new_figure

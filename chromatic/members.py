@@ -28,10 +28,11 @@ def member_id(seed:int, recipe:Recipe, repel:RepelConfig=None)->str:
     return f'SEED_{seed:04}-{group_name(recipe, repel)}'.replace('-default', '', 1)
 
 # %% ../nbs/05a_members.ipynb #e13920c2
-def configuration(data:ImageData, splits:Splits, recipe:Recipe, seeds, repel:RepelConfig=None, run_seed:int=0)->dict:
-    "All that decides a run's members, besides their seeds, as plain values"
+def configuration(data:ImageData, splits:Splits, recipe:Recipe, seeds, # of the cohort that repels itself, in training order
+                  repel:RepelConfig=None)->dict:
+    "All that decides a member, besides its seed, as plain values"
     return jsonable(dict(dataset=data.name, data_hash=data.hash, split_seed=splits.seed, split_hash=splits.hash, recipe=asdict(recipe),
-                         repel=dict(asdict(repel), run_seed=run_seed, seeds=list(seeds)) if repel else None))
+                         repel=dict(asdict(repel), cohort=list(seeds)) if repel else None))
 
 def differences(old, new, name:str='')->list:
     "Where two configurations differ, a line each, e.g. 'recipe.epochs is 5, asked for 2'"
@@ -58,14 +59,14 @@ def member_paths(out, id:str, repelled:bool=False)->dict:
     runs, art = Path(out)/'runs'/id, Path(out)/'artifacts'
     return dict(weights=runs/'model.safetensors', history=runs/'history.csv', probe=art/'probes'/f'{id}.npy', test=art/'test'/f'{id}.npy', **(dict(pool=runs/'pool.npy') if repelled else {}))
 
-def save_member(out, m:Member, record:dict, # id, configuration, and what else is known
-                pool:np.ndarray=None)->dict:
+def save_member(out, m:Member, record:dict # id, configuration, and what else is known
+               )->dict:
     "Write a member's files and, last, its member.json; returns the record"
-    paths = member_paths(out, record['id'], pool is not None)
+    paths = member_paths(out, record['id'], m.pool is not None)
     write_weights(paths['weights'], m.state); write_csv(paths['history'], m.history)
     write_npy(paths['probe'], m.probe); write_npy(paths['test'], m.test)
-    if pool is not None: write_npy(paths['pool'], pool)
-    record = dict(record, seed=m.seed, files={k: sha256(p) for k,p in paths.items()}, **provenance())
+    if m.pool is not None: write_npy(paths['pool'], m.pool)
+    record = dict(record, seed=m.seed, precision=m.precision, seconds=round(m.seconds, 2), files={k: sha256(p) for k,p in paths.items()}, **provenance())
     write_json(Path(out)/'runs'/record['id']/'member.json', record)
     return record
 

@@ -7,7 +7,7 @@ __all__ = ['RepelConfig', 'kernel', 'cycle_batches', 'no_trace', 'pool_probs', '
 
 # %% ../nbs/04_repel.ipynb #f23077bf
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np, torch
 from torch import nn
 from .files import UserError
@@ -110,11 +110,11 @@ class Repel(Callback):
 def fit_repelled(data:ImageData, splits:Splits, recipe:Recipe, seed:int, cfg:RepelConfig,
                  refs:list, # [R,C] float16 arrays, the pool probabilities of earlier members
                  h:float=0., # the run's bandwidth; for the first member 0
-                 device='cpu', show:bool=False)->tuple:
-    "A member repelled by earlier ones: (Member, its own pool probabilities [R,C] float16, the run's bandwidth)"
+                 device='cpu', show:bool=False)->Member:
+    "A member repelled by earlier ones, with its own pool probabilities and the cohort's bandwidth"
     cfg.check(recipe)
     pool = Batches(data, device).images(splits.repel)
     stack = torch.from_numpy(np.stack(refs)).to(device) if refs else torch.empty(0, device=device)
     cb = Repel(cfg, pool, stack, h, batch_size(recipe, len(splits.train))//2, seed)
     member = fit_member(data, splits, recipe, seed, device, [cb], [ValueMetric(cb.logged, 'repel')], show)
-    return member, cb.final.cpu().numpy(), h or cfg.bandwidth or max(cb.moved(), 1e-6)
+    return replace(member, pool=cb.final.cpu().numpy(), bandwidth=h or cfg.bandwidth or max(cb.moved(), 1e-6))

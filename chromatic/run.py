@@ -20,18 +20,19 @@ from .files import *
 from .data import SOURCES, load_data
 from .models import RECIPES, get_recipe
 from .repel import RepelConfig
-from .population import Population, clear, covariates, load_population, train_population
+from .population import Population, covariates
+from .runs import Incomplete, clear, load_population, train_population
 from .page import number
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
 from .analyze import analyze
 
 # %% ../nbs/22_run.ipynb #d60105d1
-def _recipe(recipe:str, fast:bool, epochs:int):
-    "The recipe that the flags ask for"
+def _recipes(recipe:str, fast:bool, epochs:int)->list:
+    "The recipes that the flags ask for"
     if fast and recipe not in ('default','fast'): raise UserError(f'--fast --recipe {recipe}: --fast is short for --recipe fast; give one of them')
     if epochs<0: raise UserError(f'--epochs {epochs}: expected at least 1, or 0 for the recipe\'s own')
-    return get_recipe('fast' if fast else recipe, epochs)
+    return [get_recipe(o, epochs) for o in ('fast' if fast else recipe).split(',')]
 
 def evaluate(pop:Population, # with probe and test outputs
              out='.', # folder that `artifacts/` goes under
@@ -49,29 +50,35 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         data_root:str='', # where torchvision keeps its files, or the folder with train/<class>/* and test/<class>/*
         seeds:int=12, # how many members, of seeds 0, 1, …
         epochs:int=0, # training epochs; 0: the recipe's own
-        recipe:str='default', # how members are trained: default, fast or adamw
+        recipe:str='default', # how members are trained, e.g. default, fast or strong; or several with commas between, crossed with the seeds
         fast:bool=False, # short for --recipe fast
         repel:bool=False, # train members one after another, each repelled by those before it
         repel_lambda:float=0.1, # strength of repulsion
         repel_warmup:int=2, # epochs without repulsion
         repel_bandwidth:float=0., # kernel bandwidth, a squared distance; 0: measured on the first member
         device:str='auto', # auto, cuda, mps or cpu
+        cohorts:int=1, # with --repel: so many cohorts, each of which repels itself, side by side
         workers:int=0, # members trained at the same time; 0: one for each core
         out:str='.', # folder that runs/ and artifacts/ go under
         seed:int=0, # run seed: training order, resampling
         split_seed:int=0, # decides which images train, repel, probe and (without an official test set) test
-        fresh:bool=False): # remove an earlier run in --out first
+        fresh:bool=False # remove an earlier run in --out first
+       )->int:
     "Train a population of small networks, map it, test the map, and combine the members"
-    r = _recipe(recipe, fast, epochs)
+    rs = _recipes(recipe, fast, epochs)
     rc = RepelConfig(repel_lambda, repel_warmup, repel_bandwidth) if repel else None
-    if rc: rc.check(r)
-    if seeds<3: raise UserError(f'--seeds {seeds}: at least 3 members are needed for a map')
+    for r in rs if rc else []: rc.check(r)
+    if seeds*len(rs)<3 or seeds<1: raise UserError(f'--seeds {seeds}: at least 3 members are needed for a map')
     data,splits = load_data(dataset, data_root, split_seed)
     if fresh: clear(out)
-    print(f'{data}\n{splits}\nrecipe {r.name}, {r.epochs} epochs', flush=True)
-    pop = train_population(data, splits, r, seeds, out, rc, device, workers, seed, say=_say)
+    print(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {r.epochs} epochs' for r in rs), flush=True)
+    lost = None
+    try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, say=_say)
+    except Incomplete as e: lost, pop = e, load_population(out)
     evaluate(pop, out, seed, _say)
     print(summary(out))
+    if lost: print(f'chromatic_run: {lost}', file=sys.stderr)
+    return 1 if lost else 0
 
 def _say(s:str): print(s, flush=True)
 

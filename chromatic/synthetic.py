@@ -15,6 +15,7 @@ from .models import get_recipe
 from .repel import RepelConfig
 from .calibration import *
 from .population import *
+from .runs import train_population
 
 # %% ../nbs/07_synthetic.ipynb #9cdf7850
 def _examples(n:int, C:int, rng)->tuple: # labels [n], logits [n,C]
@@ -86,7 +87,7 @@ def accuracy_only(S:int=12, N:int=1000, C:int=10, seed:int=0, spread:float=.3, #
 def lesson_population(n:int=12, # members
                       epochs:int=5, repel:RepelConfig=None)->Population:
     "A population of `fast` members trained on digits, from the cache where it is there"
-    code = [Path(data.__file__).with_name(f'{m}.py').read_bytes() for m in ('files','data','models','train','repel','members','population')]
+    code = [Path(data.__file__).with_name(f'{m}.py').read_bytes() for m in ('files','data','models','optimisers','train','repel','members','runs')]
     key = sha256(b''.join(code) + repr((n, epochs, repel, torch.__version__, np.__version__, platform.machine())).encode())[:16]
     out = data.cache_dir()/'lessons'/key
     with lock(out/'.lock', wait=True):
