@@ -34,7 +34,7 @@ class Recipe:
     shift:float = 1/16 # augmentation: largest shift, as a share of the image's side, rounded up to whole pixels
     mirror:bool = True # augmentation: mirror images at every other pass, where the data allows it
     cutout:float = 0. # augmentation: side of the square cut out, as a share of the image's side
-    sides:tuple = () # image side at each epoch as a share, the last for all that follow; empty: 1
+    sides:tuple = () # side of large images (28 pixels and up) at each epoch as a share, the last for all that follow; empty: 1
     bn_momentum:float = 0.4 # of BatchNorm's running statistics; high, as there are few steps
 
     def __post_init__(self):

@@ -9,6 +9,7 @@ __all__ = ['split_parameters', 'orthogonalise', 'Muon', 'Together', 'optimiser',
 from functools import partial
 import numpy as np, torch
 from .files import UserError
+from .data import DataLoaders # before the rest of fastai, whose warnings it silences
 from .models import Conv3x3, Net, Recipe
 from fastai.callback.schedule import ParamScheduler, SchedLin, combine_scheds
 from fastai.optimizer import OptimWrapper

@@ -14,6 +14,7 @@ from .files import *
 from .data import ImageData, Splits
 from .models import Recipe
 from .train import Failure, attempt, fit_members, n_workers, pick_device, side_by_side, stop_workers
+from .together import fit_groups
 from .repel import RepelConfig, fit_repelled
 from .members import *
 from .population import MIN_MEMBERS, Population
@@ -154,10 +155,11 @@ def _train(out, data, splits, jobs, configs, dev, workers, say)->list:
     missing, failed, full, t = _missing(out, jobs, configs, say), [], 0, time.time()
     by = {(j.recipe.name, j.seed): j for j in jobs}
     todo = [(j.recipe, j.seed) for j in jobs if j.id in missing]
+    together = dev.type=='cuda' and not workers and not jobs[0].repel
+    fitted = fit_groups(data, splits, todo, dev) if together else None if jobs[0].repel else fit_members(data, splits, todo, dev, workers)
     try:
-        for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out) if jobs[0].repel else
-                                       ((by[m.recipe.name, m.seed], m, {}) for m in fit_members(data, splits, todo, dev, workers))):
-            record = dict(extra, id=j.id, recipe=j.recipe.name, group=group_name(j.recipe, j.repel), order=j.order, cohort=j.number, config=configs[j.id], device=str(dev), threads=1 if dev.type=='cpu' else None)
+        for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out) if jobs[0].repel else ((by[m.recipe.name, m.seed], m, {}) for m in fitted)):
+            record = dict(extra, id=j.id, recipe=j.recipe.name, group=group_name(j.recipe, j.repel), order=j.order, cohort=j.number, config=configs[j.id], device=str(dev), threads=1 if dev.type=='cpu' else None, together=together)
             why = _keep(out, j, m, record)
             if why: failed.append((j.id, j.seed, j.recipe.name, why))
             full = full+1 if why.startswith('could not') else 0

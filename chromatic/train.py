@@ -105,7 +105,7 @@ def member_learner(batches:Batches, splits:Splits, recipe:Recipe,
     "fastai `Learner` of one member; make and fit it inside `private_rng(seed)`"
     side = min(shape[1:])
     dls = make_dls(batches, splits, batch_size(recipe, len(splits.train)), pixels(recipe.shift, side), recipe.mirror,
-                   pixels(recipe.cutout, side), tuple(pixels(s, side) for s in recipe.sides))
+                   pixels(recipe.cutout, side), tuple(pixels(s, side) for s in recipe.sides if side>=28))
     model = whiten(make_model(recipe, shape, n_out).to(batches.device), batches.images(splits.train[:1000]))
     model.bf16 = (pick_precision(batches.device) if precision=='auto' else precision)=='bf16'
     return Learner(dls, model, nn.CrossEntropyLoss(label_smoothing=recipe.smoothing), lr=recipe.lr, **optimiser(recipe),
