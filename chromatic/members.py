@@ -66,7 +66,7 @@ def save_member(out, m:Member, record:dict # id, configuration, and what else is
     write_weights(paths['weights'], m.state); write_csv(paths['history'], m.history)
     write_npy(paths['probe'], m.probe); write_npy(paths['test'], m.test)
     if m.pool is not None: write_npy(paths['pool'], m.pool)
-    record = dict(record, seed=m.seed, precision=m.precision, seconds=round(m.seconds, 2), files={k: sha256(p) for k,p in paths.items()}, **provenance())
+    record = dict(record, seed=m.seed, precision=m.precision, seconds=round(m.seconds, 2), cpu_seconds=round(m.cpu_seconds, 2), files={k: sha256(p) for k,p in paths.items()}, **provenance())
     write_json(Path(out)/'runs'/record['id']/'member.json', record)
     return record
 

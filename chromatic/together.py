@@ -160,7 +160,7 @@ def fit_together(data:ImageData, splits:Splits, recipe:Recipe,
                  cbs=None # more fastai callbacks; they see the joined network
                 )->list:
     "The `Member`s of one recipe, trained as one network: each is `fit_member`'s of its seed up to rounding"
-    seeds, t = [int(s) for s in seeds], time.perf_counter()
+    seeds, t, cpu = [int(s) for s in seeds], time.perf_counter(), time.process_time()
     if not seeds or len(set(seeds))<len(seeds): raise UserError(f'seeds {seeds}: expected at least one, and each once')
     keep_memory()
     with private_rng(0), one_thread(device):
@@ -174,8 +174,8 @@ def fit_together(data:ImageData, splits:Splits, recipe:Recipe,
         for k,(seed,state) in enumerate(zip(seeds, states)):
             model.load_state_dict(state)
             made.append((seed, recipe, state, learn.histories.of(k), *(predict_logits(model, batches, idx) for idx in (splits.probe, splits.test))))
-    took = (time.perf_counter()-t)/len(seeds)
-    return [Member(*m, 'bf16' if model.bf16 else 'float32', took) for m in made]
+    took = (time.perf_counter()-t)/len(seeds), (time.process_time()-cpu)/len(seeds)
+    return [Member(*m, 'bf16' if model.bf16 else 'float32', *took) for m in made]
 
 # %% ../nbs/03a_together.ipynb #03a00031
 def fit_groups(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs

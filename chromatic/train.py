@@ -90,6 +90,7 @@ class Member:
     test:np.ndarray # [M,C] float32 logits
     precision:str='float32' # of its training's convolutions
     seconds:float=0. # wall time of its training and export
+    cpu_seconds:float=0. # likewise, of processor time, all threads
     pool:np.ndarray=None # of a repelled member: its probabilities [R,C] float16 on the repel pool
     bandwidth:float=0. # likewise: the bandwidth of its cohort
 
@@ -119,7 +120,7 @@ def fit_member(data:ImageData, splits:Splits, recipe:Recipe,
                precision:str='auto' # of the convolutions in training: 'bf16', 'float32', or what the machine is good at
               )->Member:
     "Train one member and export its logits; the same arguments give the same bits on the same machine"
-    t = time.perf_counter()
+    t, cpu = time.perf_counter(), time.process_time()
     keep_memory()
     with private_rng(seed), one_thread(device):
         batches = Batches(data, device)
@@ -128,7 +129,7 @@ def fit_member(data:ImageData, splits:Splits, recipe:Recipe,
         probe, test = (predict_logits(learn.model, batches, idx) for idx in (splits.probe, splits.test))
     names, rows = ['epoch', *learn.recorder.metric_names[1:-1]], [[i, *v] for i,v in enumerate(learn.recorder.values)]
     state = {k: v.detach().cpu().clone() for k,v in learn.model.state_dict().items()}
-    return Member(seed, recipe, state, pd.DataFrame(rows, columns=names), probe, test, 'bf16' if learn.model.bf16 else 'float32', time.perf_counter()-t)
+    return Member(seed, recipe, state, pd.DataFrame(rows, columns=names), probe, test, 'bf16' if learn.model.bf16 else 'float32', time.perf_counter()-t, time.process_time()-cpu)
 
 # %% ../nbs/03_train.ipynb #d0220157
 @dataclass(frozen=True)
