@@ -61,7 +61,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
         fit = _Repelled(data, splits, jobs[0].repel, str(device), {(j.recipe.name, j.seed): (refs[k], h[k][0] if h[k] else 0.) for k,j in todo})
         n, back = n_workers(workers, device, len(todo)), {(j.recipe.name, j.seed): (k,j) for k,j in todo}
         each = [(j.recipe, j.seed) for _,j in todo]
-        for m in side_by_side(fit, each, n) if n>1 else (attempt(fit, *o) for o in each):
+        for m in side_by_side(fit, each, n):
             k,j = back[m.recipe.name, m.seed]
             yield j, m, dict(earlier=list(sums[k]), bandwidth=getattr(m, 'bandwidth', None))
             if isinstance(m, Failure) or m.diverged:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import joblib, numpy as np, pandas as pd, psutil, torch
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from torch import nn
 from .files import *
@@ -139,11 +139,14 @@ class Failure:
     recipe:Recipe
     reason:str
 
+_alone = threading.RLock() # a process has one set of global generators, so its threads train in turn
+
 def attempt(fit, recipe:Recipe, seed:int, note=None # a file that says that the work has begun
            ):
     "What `fit(recipe, seed)` returns, or a `Failure` where memory ran out"
     if note: Path(note).touch()
-    try: return fit(recipe, seed)
+    try:
+        with _alone: return fit(recipe, seed)
     except MemoryError: pass
     except RuntimeError as e: # what torch raises on a CPU; on a GPU it is a subclass
         if not isinstance(e, torch.OutOfMemoryError) and 'allocate memory' not in str(e): raise
@@ -161,14 +164,29 @@ def _end_with(run:int):
 # %% ../nbs/03_train.ipynb #d0220158
 def stop_workers():
     "End the worker processes; idle ones would now and then hold up the exit of this one"
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    if reusable_executor._executor: reusable_executor._executor.shutdown(wait=True, kill_workers=True) # asking joblib for it would start one
+
+def _on_dask(client, fit, jobs:list):
+    "Yield `attempt(fit, recipe, seed)` of each job as it ends on a Dask cluster"
+    from distributed import KilledWorker, as_completed
+    work, aside = client.submit(lambda o: o, fit, pure=False), [] # the images travel once, and again if who holds them is killed
+    futures = {client.submit(attempt, work, *j, pure=False): j for j in jobs}
+    for f in as_completed(list(futures)):
+        j = futures.pop(f)
+        try: yield f.result()
+        except KilledWorker: aside.append(j) # or one that waited in the same worker
+    for r,s in aside:
+        try: yield client.submit(attempt, fit, r, s, pure=False).result()
+        except KilledWorker: yield Failure(s, r, 'its worker was killed each time; did memory run out?')
 
 def side_by_side(fit, jobs:list, # (recipe, seed) pairs
                  workers:int):
-    "Yield `attempt(fit, recipe, seed)` of each job as it ends, from `workers` processes of joblib's loky or whatever backend is set"
+    "Yield `attempt(fit, recipe, seed)` of each job as it ends, from this process, `workers` of joblib's loky, or whatever backend is set"
     def parallel(jobs, notes=None): return joblib.Parallel(n_jobs=workers, return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
-    if type(joblib.parallel.get_active_backend()[0]).__name__!='LokyBackend': yield from parallel(jobs); return
-    left = list(jobs)
+    backend, left = joblib.parallel.get_active_backend()[0], list(jobs)
+    if hasattr(backend, 'client'): yield from _on_dask(backend.client, fit, jobs); return
+    if type(backend).__name__!='LokyBackend': yield from parallel(jobs); return
+    if workers<=1: yield from (attempt(fit, *j) for j in jobs); return
     def pool(part, n):
         "Yield what is finished of `part`, and return those that were at work when a worker was killed"
         with tempfile.TemporaryDirectory() as notes:
@@ -193,11 +211,8 @@ def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
                 device='cpu', workers:int=0 # processes; 0: one a core, on a GPU one
                ):
     "Yield the `Member` or `Failure` of each job as it ends, `workers` at a time; the bits do not depend on `workers`"
-    fit, n = _Fit(data, splits, str(device)), n_workers(workers, device, len(jobs))
-    if n<=1: yield from (attempt(fit, r, s) for r,s in jobs)
-    else:
-        try: yield from side_by_side(fit, jobs, n)
-        finally: stop_workers()
+    try: yield from side_by_side(_Fit(data, splits, str(device)), jobs, n_workers(workers, device, len(jobs)))
+    finally: stop_workers()
 
 def n_workers(workers:int, device, jobs:int)->int:
     "Worker processes for so many jobs: as asked for, or one a core, or one on a GPU"
