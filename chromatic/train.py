@@ -145,8 +145,9 @@ def attempt(fit, recipe:Recipe, seed:int, note=None # a file that says that the 
            ):
     "What `fit(recipe, seed)` returns, or a `Failure` where memory ran out"
     if note: Path(note).touch()
+    from chromatic import train # by name: a lock cannot travel to a worker
     try:
-        with _alone: return fit(recipe, seed)
+        with train._alone: return fit(recipe, seed)
     except MemoryError: pass
     except RuntimeError as e: # what torch raises on a CPU; on a GPU it is a subclass
         if not isinstance(e, torch.OutOfMemoryError) and 'allocate memory' not in str(e): raise
