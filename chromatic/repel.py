@@ -83,7 +83,7 @@ class Repel(Callback):
     def term(self)->torch.Tensor:
         "The mean kernel on the next batch of the pool"
         idx = next(self.batches).to(self.pool.device)
-        with no_trace(self.model): p = self.model(self.pool[idx]).float().softmax(-1)
+        with no_trace(self.model): p = self.model(self.pool.index_select(0, idx)).float().softmax(-1)
         return kernel(p, self.refs[:,idx].float(), self.h).mean()
 
     def before_train(self):

@@ -21,6 +21,7 @@ from .data import SOURCES, load_data
 from .models import RECIPES, get_recipe
 from .repel import RepelConfig
 from .population import Population, covariates
+from .members import read_record
 from .runs import Incomplete, clear, load_population, train_population
 from .page import number
 from .artifact_tests import artifact_tests
@@ -102,7 +103,9 @@ def collect_results(out, # folder of a finished run
     out, to, pop = Path(out), Path(to), load_population(out)
     write_json(to/'run.json', {k:v for k,v in read_json(out/'runs'/'run.json').items() if k!='host'})
     right = (pop.predictions('test')==pop.test_labels).mean(1)
-    write_csv(to/'members.csv', covariates(pop).with_columns(test_accuracy=right).members)
+    records = [read_record(out, i) for i in pop.ids]
+    cost = {k: [r.get(k) for r in records] for k in ('precision','seconds','cpu_seconds')}
+    write_csv(to/'members.csv', covariates(pop).with_columns(test_accuracy=right, **cost).members)
     for f in sorted((out/'artifacts'/'embeddings').glob('*.npy')): write_npy(to/f.name, read_npy(f))
     for f in ('artifact_tests.json','ensemble.json','analysis.json'): write_json(to/f, read_json(out/'artifacts'/'reports'/f))
     write_npy(to/'probe.npy', pop.probe.astype(np.float16)); write_npy(to/'probe_labels.npy', pop.probe_labels.astype(np.uint8))
