@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from .files import *
-from .data import ImageData, Splits
+from .data import ImageData, Splits, mapped
 from .models import Recipe
 from .train import Failure, attempt, fit_members, n_workers, pick_device, side_by_side, stop_workers
 from .together import fit_groups
@@ -55,6 +55,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
     chains = {}
     for j in sorted(jobs, key=lambda j: j.order): chains.setdefault((j.recipe.name, j.number), []).append(j)
     refs, sums, h = ({k: [] for k in chains} for _ in range(3))
+    data = mapped(data)
     for rank in range(max(map(len, chains.values()))):
         now = {(k, c[rank].seed): c[rank] for k,c in chains.items() if rank<len(c)}
         todo = [(k,j) for (k,_),j in now.items() if j.id in missing or read_record(out, j.id)['earlier']!=sums[k]]

@@ -17,7 +17,7 @@ from joblib.externals.loky import reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from torch import nn
 from .files import *
-from .data import Batches, ImageData, Splits, make_dls # before fastai, whose warnings it silences
+from .data import Batches, ImageData, Splits, make_dls, mapped # before fastai, whose warnings it silences
 from fastai.callback.core import Callback
 from fastai.callback.tracker import TerminateOnNaNCallback
 from fastai.learner import Learner
@@ -212,7 +212,8 @@ def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
                 device='cpu', workers:int=0 # processes; 0: one a core, on a GPU one
                ):
     "Yield the `Member` or `Failure` of each job as it ends, `workers` at a time; the bits do not depend on `workers`"
-    try: yield from side_by_side(_Fit(data, splits, str(device)), jobs, n_workers(workers, device, len(jobs)))
+    n = n_workers(workers, device, len(jobs))
+    try: yield from side_by_side(_Fit(mapped(data) if n>1 else data, splits, str(device)), jobs, n)
     finally: stop_workers()
 
 def n_workers(workers:int, device, jobs:int)->int:
