@@ -202,10 +202,8 @@ def cut_out(x:torch.Tensor, # [B,ch,H,W], changed in place
             fill, # value of the square, e.g. [ch,1,1]
             rng:torch.Generator=None)->torch.Tensor:
     "A square of each image, at a random centre, painted over: [B,ch,H,W] [DeVries & Taylor 2017, arXiv 1708.04552]"
-    B,_,H,W = x.shape
-    inside = [((torch.arange(n)-torch.randint(0, n, (B,1), generator=rng)+size//2)//size)==0 for n in (H,W)]
-    mask = (inside[0][:,None,:,None] & inside[1][:,None,None,:]).to(x.device)
-    return torch.where(mask, torch.as_tensor(fill, dtype=x.dtype, device=x.device), x)
+    row, col = (((torch.arange(n)-torch.randint(0, n, (len(x),1), generator=rng)+size//2)//size)==0 for n in x.shape[2:])
+    return torch.where((row[:,None,:,None] & col[:,None,None,:]).to(x.device), torch.as_tensor(fill, dtype=x.dtype, device=x.device), x)
 
 # %% ../nbs/01_data.ipynb #482f468d
 class Batches:
@@ -217,9 +215,8 @@ class Batches:
             self.x,self.y = torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)
         self.mean,self.std = (255*torch.tensor(o, device=device).view(-1,1,1) for o in (data.mean, data.std))
 
-    def images(self, idx # indices into the data set
-              )->torch.Tensor:
-        "Normalised images [B,ch,H,W] float32"
+    def images(self, idx)->torch.Tensor:
+        "Normalised images [B,ch,H,W] float32 of indices into the data set"
         return self.normalise(self.x.index_select(0, torch.as_tensor(idx, device=self.device)))
 
     def normalise(self, x)->torch.Tensor:
@@ -228,7 +225,6 @@ class Batches:
 
 # %% ../nbs/01_data.ipynb #868b9aaf
 def _loader(n, get_idxs, create_item, device):
-    "A fastai `DataLoader` of `n` ready-made batches a pass"
     return DataLoader(n=n, bs=None, indexed=True, get_idxs=get_idxs, create_item=create_item, create_batch=lambda b: b, device=device)
 
 def make_dls(batches:Batches, splits:Splits, bs:int, # training batch size
@@ -238,11 +234,10 @@ def make_dls(batches:Batches, splits:Splits, bs:int, # training batch size
              sides:tuple=() # image side at each pass, pixels, the last for all that follow; empty: as they are
             )->DataLoaders:
     "fastai `DataLoaders` of (train, probe) that augment whole batches; all chance is drawn from torch's global generator"
-    train, n = torch.from_numpy(splits.train), len(splits.train)//bs
+    train, probe, n = torch.from_numpy(splits.train), torch.from_numpy(splits.probe).split(1000), len(splits.train)//bs
     flip, passes = torch.rand(len(train))<.5, itertools.count()
     def shuffled():
-        k = next(passes)
-        size = sides[min(k, len(sides)-1)] if sides else None
+        k = next(passes); size = sides[min(k, len(sides)-1)] if sides else None
         return [(train[o], flip[o]^bool(k%2), size) for o in torch.randperm(len(train))[:n*bs].view(n,bs)]
     def augmented(item):
         idx,fl,size = item
@@ -252,5 +247,4 @@ def make_dls(batches:Batches, splits:Splits, bs:int, # training batch size
         x = batches.normalise(x)
         return F.interpolate(x, size=(size,size), mode='bilinear', antialias=True) if size and size<min(x.shape[2:]) else x, batches.y[idx.to(batches.device)]
     def in_order(idx): return batches.images(idx), batches.y[idx.to(batches.device)]
-    probe = torch.from_numpy(splits.probe).split(1000)
     return DataLoaders(_loader(n, shuffled, augmented, batches.device), _loader(len(probe), lambda: probe, in_order, batches.device), device=batches.device)
