@@ -7,7 +7,7 @@ __all__ = ['SOURCES', 'ImageData', 'cache_dir', 'Splits', 'make_splits', 'load_d
            'Batches', 'make_dls']
 
 # %% ../nbs/01_data.ipynb #3c77609a
-import hashlib, itertools, math, os, warnings
+import functools, hashlib, itertools, math, os, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ class ImageData:
         "[channels, height, width]"
         return self.images.shape[1:]
 
-    @property
+    @functools.cached_property
     def hash(self)->str:
         "SHA-256 of images, labels and class names"
         h = hashlib.sha256(repr((self.images.shape, self.n_test, self.classes)).encode())
@@ -176,8 +176,8 @@ def load_data(dataset:str='digits', # one of `SOURCES`
 def mapped(data:ImageData)->ImageData:
     "The same with its images as a read-only memory map of a file in the cache, where they are more than a megabyte and the cache can be written"
     if isinstance(data.images, np.memmap) or data.images.nbytes<2**20: return data
-    path = cache_dir()/'decoded'/f'{data.hash[:16]}.images.npy'
     try:
+        path = cache_dir()/'decoded'/f'{data.hash[:16]}.images.npy'
         if not path.exists(): write_npy(path, data.images)
         x = np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, UserError): return data
@@ -197,7 +197,7 @@ def shift_mirror(x:torch.Tensor, # [B,ch,H,W] of any type
     at = (row[:,:,None]*W+col[:,None,:]).view(B,1,H*W).to(x.device)
     return x.reshape(B,ch,H*W).gather(2, at.expand(-1,ch,-1)).view(B,ch,H,W)
 
-def cut_out(x:torch.Tensor, # [B,ch,H,W], changed in place
+def cut_out(x:torch.Tensor, # [B,ch,H,W]
             size:int, # side of the square in pixels
             fill, # value of the square, e.g. [ch,1,1]
             rng:torch.Generator=None)->torch.Tensor:

@@ -43,8 +43,12 @@ class Muon(torch.optim.Muon):
                 buf = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
                 buf.lerp_(p.grad, 1-group['momentum'])
                 step = p.grad.lerp(buf, group['momentum']) if group['nesterov'] else buf
-                p.mul_(len(p)**.5/p.norm().clamp(min=group['eps']))
-                p.add_(orthogonalise(step, group['ns_steps'], group['ns_coefficients'], group['eps']), alpha=-group['lr'])
+                self.turn(p, step, group)
+
+    def turn(self, p, step, group):
+        "Set the norm of filter matrix `p` right and move it along `step`, made orthogonal"
+        p.mul_(len(p)**.5/p.norm().clamp(min=group['eps']))
+        p.add_(orthogonalise(step, group['ns_steps'], group['ns_coefficients'], group['eps']), alpha=-group['lr'])
 
 # %% ../nbs/02a_optimisers.ipynb #a200000f
 class Together:

@@ -75,7 +75,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
         if not chains: break
 
 # %% ../nbs/06a_runs.ipynb #06a0000c
-def _claim(out:Path, config:dict, recipes:list, jobs:list, classes):
+def _claim(out:Path, config:dict, jobs:list, classes):
     "Refuse a folder that holds another run; otherwise write run.json"
     path, old, ids = out/'runs'/'run.json', None, [j.id for j in jobs]
     if path.exists():
@@ -142,7 +142,7 @@ def train_population(data:ImageData, splits:Splits, recipe, # a `Recipe`, or a l
     if repel: config['repel'] = dict(config['repel'], cohort=sorted(map(list, {j.cohort for j in jobs})))
     with lock(out/'runs'/'.lock'):
         for d in ('runs','artifacts'): sweep(out/d)
-        _claim(out, config, recipes, jobs, data.classes)
+        _claim(out, config, jobs, data.classes)
         write_npy(out/'runs'/'splits.npy', splits.code)
         for part,d in (('probe','probes'), ('test','test')): write_npy(out/'artifacts'/d/'labels.npy', data.labels[getattr(splits, part)])
         failed = _train(out, data, splits, jobs, configs, dev, workers, say)

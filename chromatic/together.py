@@ -73,16 +73,10 @@ class GroupedMuon(Muon):
     "`Muon` on filters of K members, [K·m,n] each, as K matrices"
     def __init__(self, params, n:int): super().__init__(params); self.n = n
 
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for p in (p for p in group['params'] if p.grad is not None):
-                buf = self.state[p].setdefault('momentum_buffer', torch.zeros_like(p))
-                buf.lerp_(p.grad, 1-group['momentum'])
-                step = p.grad.lerp(buf, group['momentum']) if group['nesterov'] else buf
-                w, step = (o.unflatten(0, (self.n,-1)) for o in (p, step))
-                w.mul_(w.shape[1]**.5/w.norm(dim=(1,2), keepdim=True).clamp(min=group['eps']))
-                w.add_(orthogonalise_each(step, group['ns_steps'], group['ns_coefficients'], group['eps']), alpha=-group['lr'])
+    def turn(self, p, step, group):
+        w, step = (o.unflatten(0, (self.n,-1)) for o in (p, step))
+        w.mul_(w.shape[1]**.5/w.norm(dim=(1,2), keepdim=True).clamp(min=group['eps']))
+        w.add_(orthogonalise_each(step, group['ns_steps'], group['ns_coefficients'], group['eps']), alpha=-group['lr'])
 
 def _grouped(params, lr, make, n:int):
     "What `make(params, lr)` returns, its Muon for `n` members"

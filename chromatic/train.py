@@ -188,11 +188,11 @@ def side_by_side(fit, jobs:list, # (recipe, seed) pairs
     if hasattr(backend, 'client'): yield from _on_dask(backend.client, fit, jobs); return
     if type(backend).__name__!='LokyBackend': yield from parallel(jobs); return
     if workers<=1: yield from (attempt(fit, *j) for j in jobs); return
-    def pool(part, n):
+    def pool(part):
         "Yield what is finished of `part`, and return those that were at work when a worker was killed"
         with tempfile.TemporaryDirectory() as notes:
             try:
-                with joblib.parallel_config('loky', n_jobs=n, inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)):
+                with joblib.parallel_config('loky', inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)):
                     for m in parallel(part, notes):
                         left.remove((m.recipe, m.seed))
                         yield m
@@ -200,12 +200,12 @@ def side_by_side(fit, jobs:list, # (recipe, seed) pairs
             return [j for k,j in enumerate(part) if j in left and os.path.exists(f'{notes}/{k}')]
     aside = []
     while part := [j for j in left if j not in aside]:
-        met = yield from pool(part, workers)
+        met = yield from pool(part)
         if not met and all(j in left for j in part): raise UserError('--workers: the worker processes are killed before they begin; did memory run out? use fewer')
         aside += met
     for j in aside:
         for _ in range(2):
-            if j in left: yield from pool([j], 1)
+            if j in left: yield from pool([j])
         if j in left: yield Failure(j[1], j[0], 'its process was killed each time; did memory run out? use fewer --workers')
 
 def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
