@@ -34,7 +34,7 @@ class Recipe:
     shift:float = 1/16 # augmentation: largest shift, as a share of the image's side, rounded up to whole pixels
     mirror:bool = True # augmentation: mirror images at every other pass, where the data allows it
     cutout:float = 0. # augmentation: side of the square cut out, as a share of the image's side
-    sides:tuple = () # side of large images (28 pixels and up) at each epoch as a share, the last for all that follow; empty: 1
+    sides:tuple = (3/4,1) # side of large images (28 pixels and up) at each epoch as a share, the last for all that follow, and a shorter training takes the last ones; empty: 1
     bn_momentum:float = 0.4 # of BatchNorm's running statistics; high, as there are few steps
 
     def __post_init__(self):
@@ -46,7 +46,7 @@ _BASE = Recipe()
 RECIPES = {r.name: r for r in (
     _BASE,
     replace(_BASE, name='fast', widths=(32,64,96), sides=(3/4,3/4,1)),
-    replace(_BASE, name='strong', stem=24, stem_size=2, widths=(64,128,256), epochs=16),
+    replace(_BASE, name='strong', stem=24, stem_size=2, widths=(64,128,256), epochs=16, sides=()),
     replace(_BASE, name='plain', shift=0, mirror=False),
     replace(_BASE, name='cutout', cutout=1/4),
     replace(_BASE, name='hard', smoothing=0.),

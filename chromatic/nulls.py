@@ -158,7 +158,7 @@ def null_distribution(pop, # a Population
     draws = Shuffler(pop, shuffle, refit, seed)
     do = lambda d: {k:f(d) for k,f in statistics.items()}
     seen, todo = do(draws.observed()), range(check_m(m))
-    found = [do(draws[i]) for i in (progress_bar(todo, leave=False) if progress else todo)]
+    found = each(lambda i: do(draws[i]), progress_bar(todo, leave=False) if progress else todo)
     return {k:Null(seen[k], np.array([f[k] for f in found])) for k in statistics}
 
 # %% ../nbs/14_nulls.ipynb #8f9483fa
@@ -176,7 +176,7 @@ def shuffled_stability(pop, # a Population
     def deal(i): # at the mean temperature of those that a member was given: raw ones, as `agreement` calibrates them
         w = who(np.random.default_rng([seed,i]))
         return x[w, np.arange(pop.N)] * (1 if y is None else np.exp(logT[w].mean(1))[:,None,None].astype(x.dtype))
-    return np.array([agreement(deal(i), y, idx, k) for i,idx in enumerate(resamples(pop.N, R, how, seed))])
+    return np.array(each(lambda o: agreement(deal(o[0]), y, o[1], k), enumerate(resamples(pop.N, R, how, seed))))
 
 # %% ../nbs/14_nulls.ipynb #3f6ecfba
 def _relabellings(S:int, m:int, seed:int)->np.ndarray: # [m,S]

@@ -103,18 +103,18 @@ class Repel(Callback):
         return torch.stack(self.terms).mean().item() if self.terms else float('nan')
 
     def moved(self)->float:
-        "Squared distance on the pool between the end of warm-up and the end of training"
-        return (self.final.float()-self.warm.float()).square().sum(-1).mean().item()
+        "Squared distance on the pool between the end of warm-up and the end of training; NaN where it ended before"
+        return float('nan') if self.warm is None else (self.final.float()-self.warm.float()).square().sum(-1).mean().item()
 
 # %% ../nbs/04_repel.ipynb #a3a0ca9d
 def fit_repelled(data:ImageData, splits:Splits, recipe:Recipe, seed:int, cfg:RepelConfig,
                  refs:list, # [R,C] float16 arrays, the pool probabilities of earlier members
                  h:float=0., # the run's bandwidth; for the first member 0
                  device='cpu', show:bool=False)->Member:
-    "A member repelled by earlier ones, with its own pool probabilities and the cohort's bandwidth"
+    "A member repelled by earlier ones, with its own pool probabilities and the bandwidth: the one in force, or what it measured"
     cfg.check(recipe)
     pool = Batches(data, device).images(splits.repel)
     stack = torch.from_numpy(np.stack(refs)).to(device) if refs else torch.empty(0, device=device)
     cb = Repel(cfg, pool, stack, h, batch_size(recipe, len(splits.train))//2, seed)
     member = fit_member(data, splits, recipe, seed, device, [cb], [ValueMetric(cb.logged, 'repel')], show)
-    return replace(member, pool=cb.final.cpu().numpy(), bandwidth=h or cfg.bandwidth or max(cb.moved(), 1e-6))
+    return replace(member, pool=cb.final.cpu().numpy(), bandwidth=h or cfg.bandwidth or max(cb.moved(), 1e-6)) # NaN stays NaN, as the first argument of max

@@ -22,7 +22,7 @@ from .models import RECIPES, get_recipe
 from .repel import RepelConfig
 from .population import Population, covariates
 from .members import read_record
-from .runs import Incomplete, clear, load_population, train_population
+from .runs import Incomplete, load_population, train_population
 from .page import number
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
@@ -71,11 +71,13 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
     for r in rs if rc else []: rc.check(r)
     if seeds*len(rs)<3 or seeds<1: raise UserError(f'--seeds {seeds}: at least 3 members are needed for a map')
     data,splits = load_data(dataset, data_root, split_seed)
-    if fresh: clear(out)
     print(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {r.epochs} epochs' for r in rs), flush=True)
     lost = None
-    try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, say=_say)
-    except Incomplete as e: lost, pop = e, load_population(out)
+    try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, fresh, _say)
+    except Incomplete as e:
+        lost = e
+        try: pop = load_population(out)
+        except UserError as few: print(f'chromatic_run: {lost}\n{few}', file=sys.stderr); return 1
     evaluate(pop, out, seed, _say)
     print(summary(out))
     if lost: print(f'chromatic_run: {lost}', file=sys.stderr)

@@ -7,13 +7,14 @@ __all__ = ['Job', 'plan', 'clear', 'Incomplete', 'train_population', 'load_popul
 
 # %% ../nbs/06a_runs.ipynb #06a00003
 import shutil, time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from .files import *
 from .data import ImageData, Splits, mapped
 from .models import Recipe
-from .train import Failure, attempt, fit_members, n_workers, pick_device, side_by_side, stop_workers
+from .train import Failure, attempt, fit_members, n_workers, on_loky, pick_device, side_by_side, stop_workers
 from .together import fit_groups
 from .repel import RepelConfig, fit_repelled
 from .members import *
@@ -50,28 +51,38 @@ class _Repelled:
     refs:dict # (recipe name, seed) -> (pool probabilities of earlier members, bandwidth)
     def __call__(self, recipe, seed): return fit_repelled(self.data, self.splits, recipe, seed, self.cfg, *self.refs[recipe.name, seed], self.device)
 
+def _forget(out, id:str):
+    "A member that is to be trained again is not finished"
+    (Path(out)/'runs'/id/'member.json').unlink(missing_ok=True)
+
 def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
     "Yield (Job, Member or Failure, what else its record says) of repelled jobs, retraining what follows a changed member"
     chains = {}
     for j in sorted(jobs, key=lambda j: j.order): chains.setdefault((j.recipe.name, j.number), []).append(j)
-    refs, sums, h = ({k: [] for k in chains} for _ in range(3))
-    data = mapped(data)
+    refs, sums = ({k: [] for k in chains} for _ in range(2))
+    first, h = {k[0]: c[0].id for k,c in chains.items() if k[1]==0}, {k[0]: jobs[0].repel.bandwidth for k in chains if jobs[0].repel.bandwidth}
+    def without(why, k, rank):
+        for late in chains.pop(k)[rank+1:]:
+            if late.id in missing: yield late, Failure(late.seed, late.recipe, f'waits for {why}'), {}
+    def follow(k, rank, pool, bandwidth):
+        refs[k].append(pool); sums[k].append(sha256(np.ascontiguousarray(pool).tobytes()))
+        if (rank, k[1])==(0, 0): h[k[0]] = bandwidth
+    def changed(k, rank, r): return r['earlier']!=sums[k] or (rank and r['bandwidth']!=h[k[0]])
+    data, n = mapped(data), n_workers(workers, device)
     for rank in range(max(map(len, chains.values()))):
-        now = {(k, c[rank].seed): c[rank] for k,c in chains.items() if rank<len(c)}
-        todo = [(k,j) for (k,_),j in now.items() if j.id in missing or read_record(out, j.id)['earlier']!=sums[k]]
-        fit = _Repelled(data, splits, jobs[0].repel, str(device), {(j.recipe.name, j.seed): (refs[k], h[k][0] if h[k] else 0.) for k,j in todo})
-        n, back = n_workers(workers, device, len(todo)), {(j.recipe.name, j.seed): (k,j) for k,j in todo}
-        each = [(j.recipe, j.seed) for _,j in todo]
-        for m in side_by_side(fit, each, n):
-            k,j = back[m.recipe.name, m.seed]
-            yield j, m, dict(earlier=list(sums[k]), bandwidth=getattr(m, 'bandwidth', None))
-            if isinstance(m, Failure) or m.diverged:
-                for late in chains.pop(k)[rank+1:]: yield late, Failure(late.seed, late.recipe, f'waits for {j.id}'), {}
-            else: refs[k].append(m.pool); h[k].append(m.bandwidth); sums[k].append(sha256(np.ascontiguousarray(m.pool).tobytes()))
-        for (k,_),j in now.items():
-            if (k,j) in todo or k not in chains: continue
-            q = read_npy(member_paths(out, j.id, True)['pool'])
-            refs[k].append(q); h[k].append(read_record(out, j.id)['bandwidth']); sums[k].append(sha256(np.ascontiguousarray(q).tobytes()))
+        now = {k: c[rank] for k,c in chains.items() if rank<len(c)}
+        todo = {k: j for k,j in now.items() if j.id in missing or changed(k, rank, read_record(out, j.id))}
+        for j in todo.values(): _forget(out, j.id)
+        fit = _Repelled(data, splits, jobs[0].repel, str(device), {(j.recipe.name, j.seed): (refs[k], h[k[0]] if rank else 0.) for k,j in todo.items()})
+        back = {(j.recipe.name, j.seed): k for k,j in todo.items()}
+        for m in side_by_side(fit, [(j.recipe, j.seed) for j in todo.values()], n):
+            k = back[m.recipe.name, m.seed]
+            yield todo[k], m, dict(earlier=list(sums[k]), bandwidth=getattr(m, 'bandwidth', None))
+            if isinstance(m, Failure) or m.diverged: yield from without(todo[k].id, k, rank)
+            else: follow(k, rank, m.pool, m.bandwidth)
+        for k,j in now.items():
+            if k not in todo: follow(k, rank, read_npy(member_paths(out, j.id, True)['pool']), read_record(out, j.id)['bandwidth'])
+        for k in [k for k in chains if k[0] not in h]: yield from without(first[k[0]], k, rank)
         if not chains: break
 
 # %% ../nbs/06a_runs.ipynb #06a0000c
@@ -87,22 +98,25 @@ def _claim(out:Path, config:dict, jobs:list, classes):
         if set(old['ids'])-set(ids): raise UserError(f"--seeds {len({j.seed for j in jobs})}: {out} holds {len(old['ids'])} members, and none is taken away; ask for at least as many, or choose another --out")
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **provenance()))
 
-def clear(out):
-    "Remove what an earlier run left below `out`, and nothing else"
+def _clear(out):
     path = Path(out)/'runs'/'run.json'
     if not path.exists(): return
-    with lock(path.parent/'.lock'):
-        for d in [*(path.parent/i for i in read_json(path)['ids']), *(Path(out)/'artifacts'/d for d in ('probes','test','embeddings','reports'))]: shutil.rmtree(d, ignore_errors=True)
-        for f in (path.parent/'splits.npy', path.parent/'failed.csv', path): f.unlink(missing_ok=True)
+    for d in [*(path.parent/i for i in read_json(path)['ids']), *(Path(out)/'artifacts'/d for d in ('probes','test','embeddings','reports'))]: shutil.rmtree(d, ignore_errors=True)
+    for f in (path.parent/'splits.npy', path.parent/'failed.csv', path): f.unlink(missing_ok=True)
+
+def clear(out):
+    "Remove what an earlier run left below `out`, and nothing else"
+    if not (Path(out)/'runs'/'run.json').exists(): return
+    with lock(Path(out)/'runs'/'.lock'): _clear(out)
 
 def _missing(out, jobs, configs, say)->set:
-    "Ids of jobs that have no finished, undamaged member of their configuration"
+    "Ids of jobs that have no finished, undamaged member of their configuration; damaged ones are forgotten"
     missing = set()
     for j in jobs:
         r = read_record(out, j.id)
         why = None if r is None else 'made with another configuration' if r['config']!=configs[j.id] else ', '.join(f'{p} is missing or damaged' for p in damage(out, r))
         if r is None or why: missing.add(j.id)
-        if why: say(f'{j.id}  {why}; training it again')
+        if why: say(f'{j.id}  {why}; training it again'); _forget(out, j.id)
     return missing
 
 # %% ../nbs/06a_runs.ipynb #06a0000e
@@ -126,6 +140,7 @@ def train_population(data:ImageData, splits:Splits, recipe, # a `Recipe`, or a l
                      device:str='auto', workers:int=0, # processes; 0: one a core, on a GPU one
                      run_seed:int=0, # order in which repelled members train
                      cohorts:int=1, # of repelled members
+                     fresh:bool=False, # remove an earlier run in `out` first, once all else is in order
                      say=lambda s: None # called with a line for each member
                     )->Population:
     "Train what is missing of a population and load it"
@@ -141,22 +156,25 @@ def train_population(data:ImageData, splits:Splits, recipe, # a `Recipe`, or a l
     config = dict({k:v for k,v in configs[jobs[0].id].items() if k!='recipe'}, recipes={r.name: configuration(data, splits, r, ())['recipe'] for r in recipes})
     if repel: config['repel'] = dict(config['repel'], cohort=sorted(map(list, {j.cohort for j in jobs})))
     with lock(out/'runs'/'.lock'):
+        if fresh: _clear(out)
         for d in ('runs','artifacts'): sweep(out/d)
         _claim(out, config, jobs, data.classes)
         write_npy(out/'runs'/'splits.npy', splits.code)
         for part,d in (('probe','probes'), ('test','test')): write_npy(out/'artifacts'/d/'labels.npy', data.labels[getattr(splits, part)])
-        failed = _train(out, data, splits, jobs, configs, dev, workers, say)
-        if not failed: (out/'runs'/'failed.csv').unlink(missing_ok=True); return load_population(out)
-    table = pd.DataFrame(failed, columns=['id','seed','recipe','reason'])
-    write_csv(out/'runs'/'failed.csv', table)
+        failed, table = [], out/'runs'/'failed.csv'
+        table.unlink(missing_ok=True)
+        try: _train(out, data, splits, jobs, configs, dev, workers, say, failed)
+        finally:
+            with suppress(UserError): write_csv(table, pd.DataFrame(failed, columns=['id','seed','recipe','reason'])) if failed else None
+        if not failed: return load_population(out)
     raise Incomplete(f"{len(failed)} of {len(jobs)} members are missing (runs/failed.csv); the others are kept, and the same command tries these again:\n" + '\n'.join(f'  {f[0]}  {f[3]}' for f in failed))
 
-def _train(out, data, splits, jobs, configs, dev, workers, say)->list:
-    "Train and save what is missing; (id, seed, recipe, reason) of what could not be kept"
-    missing, failed, full, t = _missing(out, jobs, configs, say), [], 0, time.time()
+def _train(out, data, splits, jobs, configs, dev, workers, say, failed:list):
+    "Train and save what is missing; (id, seed, recipe, reason) of what could not be kept is added to `failed`"
+    missing, full, t = _missing(out, jobs, configs, say), 0, time.time()
     by = {(j.recipe.name, j.seed): j for j in jobs}
     todo = [(j.recipe, j.seed) for j in jobs if j.id in missing]
-    together = dev.type=='cuda' and not workers and not jobs[0].repel
+    together = dev.type=='cuda' and not workers and not jobs[0].repel and on_loky()
     fitted = fit_groups(data, splits, todo, dev) if together else None if jobs[0].repel else fit_members(data, splits, todo, dev, workers)
     try:
         for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out) if jobs[0].repel else ((by[m.recipe.name, m.seed], m, {}) for m in fitted)):
@@ -168,7 +186,8 @@ def _train(out, data, splits, jobs, configs, dev, workers, say)->list:
             done, took = len(jobs)-len(todo)+k+1, time.time()-t
             say(f'{j.id}  ' + (why or f'probe accuracy {m.history.accuracy.iloc[-1]:.4f}') + f'  ({min(done, len(jobs))} of {len(jobs)}, {took:.0f} s' + (f', about {took/(k+1)*(len(jobs)-done):.0f} s to go)' if done<len(jobs) else ')'))
     finally: stop_workers()
-    return failed
+    made = {(r.get('precision'), str(r['device']).split(':')[0], bool(r.get('together'))) for r in (read_record(out, j.id) for j in jobs) if r}
+    if len(made)>1: say('the members were not all made alike (precision, device, together), and so are not draws of one kind: ' + ', '.join(map(str, sorted(made))))
 
 # %% ../nbs/06a_runs.ipynb #1c382d57
 def load_population(out='.')->Population:
@@ -180,7 +199,8 @@ def load_population(out='.')->Population:
     if len(records)<MIN_MEMBERS: raise UserError(f'{out}: {len(records)} finished members, at least {MIN_MEMBERS} are needed for a map; run chromatic_run again to finish them')
     labels = {p: read_npy(out/'artifacts'/d/'labels.npy', shape=(None,), kind='iu') for p,d in (('probe','probes'), ('test','test'))}
     stacks = {p: np.stack([_logits(out, r, p, (len(labels[p]), len(run['classes']))) for r in records]) for p in labels}
-    table = pd.DataFrame([{k: r.get(k, 0) for k in ('id','seed','recipe','group','order')} | (dict(cohort=r['cohort']) if r['config']['repel'] else {}) for r in records])
+    place = {i: k for k,i in enumerate(run['ids'])}       # of plain members; a population that has grown is in the order of one made at once
+    table = pd.DataFrame([{k: r[k] for k in ('id','seed','recipe','group')} | (dict(order=r['order'], cohort=r['cohort']) if r['config']['repel'] else dict(order=place[r['id']])) for r in records])
     return Population(table, stacks['probe'], labels['probe'], stacks['test'], labels['test'], tuple(run['classes']))
 
 def _logits(out, r:dict, part:str, shape:tuple)->np.ndarray:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['pick_device', 'private_rng', 'one_thread', 'pick_precision', 'keep_memory', 'predict_logits', 'Member',
-           'member_learner', 'fit_member', 'Failure', 'attempt', 'stop_workers', 'side_by_side', 'fit_members',
-           'n_workers', 'load_model']
+           'member_learner', 'fit_member', 'Failure', 'attempt', 'stop_workers', 'on_loky', 'side_by_side',
+           'fit_members', 'n_workers', 'load_model']
 
 # %% ../nbs/03_train.ipynb #9d84340e
 import ctypes, os, random, signal, tempfile, threading, time
@@ -106,7 +106,7 @@ def member_learner(batches:Batches, splits:Splits, recipe:Recipe,
     "fastai `Learner` of one member; make and fit it inside `private_rng(seed)`"
     side = min(shape[1:])
     dls = make_dls(batches, splits, batch_size(recipe, len(splits.train)), pixels(recipe.shift, side), recipe.mirror,
-                   pixels(recipe.cutout, side), tuple(pixels(s, side) for s in recipe.sides if side>=28))
+                   pixels(recipe.cutout, side), tuple(pixels(s, side) for s in recipe.sides[-recipe.epochs:] if side>=28))
     model = whiten(make_model(recipe, shape, n_out).to(batches.device), batches.images(splits.train[:1000]))
     model.bf16 = (pick_precision(batches.device) if precision=='auto' else precision)=='bf16'
     return Learner(dls, model, nn.CrossEntropyLoss(label_smoothing=recipe.smoothing), lr=recipe.lr, **optimiser(recipe),
@@ -150,7 +150,7 @@ def attempt(fit, recipe:Recipe, seed:int, note=None # a file that says that the 
         with train._alone: return fit(recipe, seed)
     except MemoryError: pass
     except RuntimeError as e: # what torch raises on a CPU; on a GPU it is a subclass
-        if not isinstance(e, torch.OutOfMemoryError) and 'allocate memory' not in str(e): raise
+        if not isinstance(e, torch.OutOfMemoryError) and not any(o in str(e).lower() for o in ('allocate memory', 'bad_alloc', 'alloc_failed')): raise
     return Failure(seed, recipe, 'memory ran out; use fewer --workers')
 
 def _end_with(run:int):
@@ -180,13 +180,16 @@ def _on_dask(client, fit, jobs:list):
         try: yield client.submit(attempt, fit, r, s, pure=False).result()
         except KilledWorker: yield Failure(s, r, 'its worker was killed each time; did memory run out?')
 
+def on_loky()->bool: return type(joblib.parallel.get_active_backend()[0]).__name__=='LokyBackend' # and not a backend of the user's
+
 def side_by_side(fit, jobs:list, # (recipe, seed) pairs
                  workers:int):
-    "Yield `attempt(fit, recipe, seed)` of each job as it ends, from this process, `workers` of joblib's loky, or whatever backend is set"
-    def parallel(jobs, notes=None): return joblib.Parallel(n_jobs=workers, return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
+    "Yield `attempt(fit, recipe, seed)` of each job as it ends, from this process (one worker), `workers` of joblib's loky, or whatever backend is set"
+    if not jobs: return
+    def parallel(jobs, notes=None): return joblib.Parallel(n_jobs=max(2, min(workers, len(jobs))), return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
     backend, left = joblib.parallel.get_active_backend()[0], list(jobs)
     if hasattr(backend, 'client'): yield from _on_dask(backend.client, fit, jobs); return
-    if type(backend).__name__!='LokyBackend': yield from parallel(jobs); return
+    if not on_loky(): yield from parallel(jobs); return
     if workers<=1: yield from (attempt(fit, *j) for j in jobs); return
     def pool(part):
         "Yield what is finished of `part`, and return those that were at work when a worker was killed"
@@ -212,13 +215,13 @@ def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
                 device='cpu', workers:int=0 # processes; 0: one a core, on a GPU one
                ):
     "Yield the `Member` or `Failure` of each job as it ends, `workers` at a time; the bits do not depend on `workers`"
-    n = n_workers(workers, device, len(jobs))
+    n = n_workers(workers, device)
     try: yield from side_by_side(_Fit(mapped(data) if n>1 else data, splits, str(device)), jobs, n)
     finally: stop_workers()
 
-def n_workers(workers:int, device, jobs:int)->int:
-    "Worker processes for so many jobs: as asked for, or one a core, or one on a GPU"
-    return min(workers or (joblib.cpu_count() if torch.device(device).type=='cpu' else 1), jobs)
+def n_workers(workers:int, device)->int:
+    "Worker processes: as asked for, or one a core, or one on a GPU; one is this process itself"
+    return workers or (joblib.cpu_count() if torch.device(device).type=='cpu' else 1)
 
 @dataclass(frozen=True)
 class _Fit:
