@@ -186,17 +186,17 @@ def side_by_side(fit, jobs:list, # (recipe, seed) pairs
                  workers:int):
     "Yield `attempt(fit, recipe, seed)` of each job as it ends, from this process (one worker), `workers` of joblib's loky, or whatever backend is set"
     if not jobs: return
-    def parallel(jobs, notes=None): return joblib.Parallel(n_jobs=max(2, min(workers, len(jobs))), return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
+    def parallel(jobs, n, notes=None): return joblib.Parallel(n_jobs=n, return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
     backend, left = joblib.parallel.get_active_backend()[0], list(jobs)
     if hasattr(backend, 'client'): yield from _on_dask(backend.client, fit, jobs); return
-    if not on_loky(): yield from parallel(jobs); return
+    if not on_loky(): yield from parallel(jobs, workers); return
     if workers<=1: yield from (attempt(fit, *j) for j in jobs); return
     def pool(part):
         "Yield what is finished of `part`, and return those that were at work when a worker was killed"
         with tempfile.TemporaryDirectory() as notes:
             try:
                 with joblib.parallel_config('loky', inner_max_num_threads=1, initializer=_end_with, initargs=(os.getpid(),)):
-                    for m in parallel(part, notes):
+                    for m in parallel(part, max(2, min(workers, len(part))), notes): # with one, joblib would stay in this process
                         left.remove((m.recipe, m.seed))
                         yield m
             except BrokenProcessPool: stop_workers()
