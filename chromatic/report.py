@@ -136,8 +136,8 @@ def tiles(analysis:dict, tests:dict=None, ensemble:dict=None):
 def about(analysis:dict, run:dict=None)->str:
     "One line that says what was measured on what"
     c = (run or {}).get('config') or {}
-    r = c.get('recipe') or {}
-    made = [c.get('dataset'), r.get('name') and f"recipe {r['name']}", r.get('epochs') and f"{r['epochs']} epochs", 'repelled' if c.get('repel') else None]
+    recipes, repel = c.get('recipes') or {}, c.get('repel')
+    made = [c.get('dataset'), *(f"recipe {k}, {plural(r['epochs'], 'epoch')}" for k,r in recipes.items()), repel and f"repelled with λ = {repel['lam']:g}"]
     return ' · '.join([o for o in made if o]+[f"{analysis['N']} probe examples", *([f"{analysis['M']} test examples"] if analysis['M'] else []), f"{analysis['C']} classes"])
 
 def how(run:dict=None)->list:

@@ -7,6 +7,7 @@ __all__ = ['evaluate', 'run', 'summary', 'collect_results', 'main']
 
 # %% ../nbs/22_run.ipynb #0cace8c1
 import sys
+from dataclasses import astuple
 from pathlib import Path
 import numpy as np
 
@@ -22,8 +23,8 @@ from .models import RECIPES, get_recipe
 from .repel import RepelConfig
 from .population import Population, covariates
 from .members import read_record
-from .runs import Incomplete, load_population, train_population
-from .page import number
+from .runs import Incomplete, check_request, clear, load_population, train_population
+from .page import number, plural
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
 from .analyze import analyze
@@ -33,7 +34,15 @@ def _recipes(recipe:str, fast:bool, epochs:int)->list:
     "The recipes that the flags ask for"
     if fast and recipe not in ('default','fast'): raise UserError(f'--fast --recipe {recipe}: --fast is short for --recipe fast; give one of them')
     if epochs<0: raise UserError(f'--epochs {epochs}: expected at least 1, or 0 for the recipe\'s own')
-    return [get_recipe(o, epochs) for o in ('fast' if fast else recipe).split(',')]
+    names = ['fast'] if fast else [o.strip() for o in recipe.split(',')]
+    if '' in names: raise UserError(f'--recipe {recipe!r}: a name is missing')
+    return [get_recipe(o, epochs) for o in names]
+
+def _repel(repel:bool, **flags)->RepelConfig:
+    "What the flags ask of repulsion, or None; a flag that would do nothing is refused"
+    if repel: return RepelConfig(*flags.values())
+    for (k,v),d in zip(flags.items(), astuple(RepelConfig())):
+        if v!=d: raise UserError(f'--{k} {v}: only with --repel')
 
 def evaluate(pop:Population, # with probe and test outputs
              out='.', # folder that `artifacts/` goes under
@@ -67,17 +76,18 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
        )->int:
     "Train a population of small networks, map it, test the map, and combine the members"
     rs = _recipes(recipe, fast, epochs)
-    rc = RepelConfig(repel_lambda, repel_warmup, repel_bandwidth) if repel else None
-    for r in rs if rc else []: rc.check(r)
-    if seeds*len(rs)<3 or seeds<1: raise UserError(f'--seeds {seeds}: at least 3 members are needed for a map')
+    rc = _repel(repel, repel_lambda=repel_lambda, repel_warmup=repel_warmup, repel_bandwidth=repel_bandwidth)
+    check_request(rs, seeds, out, rc, device, workers, cohorts)
     data,splits = load_data(dataset, data_root, split_seed)
-    print(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {r.epochs} epochs' for r in rs), flush=True)
+    _say(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {plural(r.epochs, "epoch")}' for r in rs))
+    if rc: _say(f'repelled with λ = {rc.lam:g}, {"from the start" if not rc.warmup else "after "+plural(rc.warmup, "epoch")}, in {plural(cohorts, "cohort")}')
     lost = None
     try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, fresh, _say)
     except Incomplete as e:
         lost = e
         try: pop = load_population(out)
         except UserError as few: print(f'chromatic_run: {lost}\n{few}', file=sys.stderr); return 1
+    if rc: _say('bandwidth ' + ', '.join(sorted({f"{read_record(out, i)['bandwidth']:.4g}" for i in pop.ids})))
     evaluate(pop, out, seed, _say)
     print(summary(out))
     if lost: print(f'chromatic_run: {lost}', file=sys.stderr)
@@ -87,12 +97,13 @@ def _say(s:str): print(s, flush=True)
 
 # %% ../nbs/22_run.ipynb #34a7d816
 def summary(out='.')->str:
-    "Where the results are, and EVR with its baseline, the best single member and the ensemble"
+    "Where the results are, and EVR and held-out EVR with what chance gives, the best single member and the ensemble"
     d = Path(out)/'artifacts'
     tests, ens = (read_json(d/'reports'/f) for f in ('artifact_tests.json','ensemble.json'))
     evr, best, full = tests['null']['evr_top2'], ens['best_single'], ens['strategies']['full'][0]
+    chance, held = lambda v: f"{number(v['observed'], 4)}, by chance {number(v['mean'], 4)} ({number(v['lo'], 4)} to {number(v['hi'], 4)}), p = {v['p']:.3g}", tests['null']['held_out_top2']
     lines = [('map', d/'embeddings'/'mds.png'), ('tables', d/'reports'/'ensemble.txt'), ('evidence', d/'reports'/'artifact_tests.json'), ('report', d/'reports'/'report.html'), None,
-             ('EVR of two axes', f"{number(evr['observed'])}, by chance {number(evr['mean'])} ({number(evr['lo'])} to {number(evr['hi'])}), p = {evr['p']:.3g}"),
+             ('EVR of two axes', chance(evr)), ('held-out EVR', chance(held)+'; this one decides' if held['p'] is not None else held['reason']),
              ('best single', f"{best['chosen_on_probe']['accuracy']['value']:.4f} test accuracy, chosen on the probe ({best['chosen_on_probe']['ids'][0]})"),
              (f"ensemble of {full['k']}", f"{full['accuracy']['value']:.4f} test accuracy ({full['accuracy']['lo']:.4f} to {full['accuracy']['hi']:.4f})")]
     return '\n'.join('' if l is None else f'{l[0]:<16}{l[1]}' for l in lines)
