@@ -18,6 +18,7 @@ class Recipe:
     name:str = 'default' # as in the member's id
     stem:int = 16 # filters of the frozen first convolution, at most; see `whiten`
     stem_size:int = 3 # its side in pixels: 3 (halves large images) or 2 (does not)
+    stem_bias:bool = True # is its bias trained? its filters never are
     widths:tuple = (64,128,128) # channels of each block
     pool:str = 'max' # what ends the last block: its 'max' or 'avg' over the image
     epochs:int = 5
@@ -45,8 +46,8 @@ class Recipe:
 _BASE = Recipe()
 RECIPES = {r.name: r for r in (
     _BASE,
-    replace(_BASE, name='fast', widths=(32,64,96), sides=(3/4,3/4,1)),
-    replace(_BASE, name='strong', stem=24, stem_size=2, widths=(64,128,256), epochs=16, sides=()),
+    replace(_BASE, name='fast', stem_bias=False, widths=(32,64,64), shift=1/32, sides=(3/4,3/4,1)),
+    replace(_BASE, name='strong', stem=24, stem_size=2, stem_bias=False, widths=(64,128,256), epochs=24, cutout=1/4, sides=(3/4,)*8+(1,)),
     replace(_BASE, name='plain', shift=0, mirror=False),
     replace(_BASE, name='cutout', cutout=1/4),
     replace(_BASE, name='hard', smoothing=0.),
@@ -113,7 +114,7 @@ def make_model(recipe:Recipe,
     stride = 2 if side>=28 and k>2 else 1
     stem = nn.Conv2d(ch, min(recipe.stem, 2*ch*k*k), k, stride, padding=k//2 if k%2 else 0)
     stem.weight.requires_grad_(False)
-    nn.init.zeros_(stem.bias)
+    nn.init.zeros_(stem.bias).requires_grad_(recipe.stem_bias)
     layers, i, side = [stem, nn.ReLU(inplace=True)], stem.out_channels, (side+2*stem.padding[0]-k)//stride+1
     for w in recipe.widths:
         pool = side>=2
