@@ -74,6 +74,13 @@ def _kind(a)->str:
     if a.ndim==2 and a.dtype.kind in 'iu': return 'labels'
     return 'probs' if a.ndim==3 and a.dtype.kind=='f' and a.size and a.min()>=0 and np.allclose(a.sum(-1), 1, atol=1e-3) else 'logits'
 
+def _class_indices(part:str, y)->np.ndarray:
+    "Labels [N] as int64, or None; what are no whole numbers is refused"
+    if y is None: return None
+    a = np.asarray(y)
+    if a.dtype.kind not in 'iuf' or (a.dtype.kind=='f' and not (a==np.round(a)).all()): raise UserError(f'{part} labels: {a.dtype}, expected the number of a class for each example, from 0')
+    return a.astype(np.int64)
+
 @patch(cls_method=True)
 def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,N] hard predictions
                 probe_labels=None, # [N] int
@@ -85,7 +92,7 @@ def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,
                )->Population:
     "A population from plain arrays"
     probe, test = (None if o is None else np.asarray(o, np.float32 if np.asarray(o).dtype==np.float16 else None) for o in (probe, test)) # half precision is too little to calibrate in
-    y, ty = (None if o is None else np.asarray(o).astype(np.int64) for o in (probe_labels, test_labels))
+    y, ty = _class_indices('probe', probe_labels), _class_indices('test', test_labels)
     S, kind = len(probe), _kind(probe) if kind is None else kind
     if S<MIN_MEMBERS: raise UserError(f'{S} members: at least {MIN_MEMBERS} are needed for a map')
     if members is None: members = pd.DataFrame(dict(id=list(ids) if ids is not None else [f'MODEL_{i:04}' for i in range(S)], seed=range(S), recipe='', group='', order=range(S)))
