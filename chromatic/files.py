@@ -117,10 +117,13 @@ def _read(path)->bytes:
     except FileNotFoundError: raise UserError(f'{path}: no such file') from None
     except OSError as e: raise _blame(e, path) from e
 
-def read_json(path):
-    "The contents of a JSON file; `UserError` naming it where it is missing or is no JSON"
-    try: return json.loads(_read(path))
+def read_json(path, has=()):
+    "The contents of a JSON file; `UserError` naming it where it is missing, is no JSON, or is no object that has the keys `has`"
+    try: o = json.loads(_read(path))
     except ValueError as e: raise UserError(f'{path}: not valid JSON ({e}); delete it and run again') from None
+    gone = [k for k in has if not isinstance(o, dict) or k not in o]
+    if gone: raise UserError(f"{path}: not a whole record ({', '.join(gone)} missing); delete it and run again")
+    return o
 
 def read_csv(path)->pd.DataFrame:
     "A CSV file as a DataFrame; `UserError` naming it where it is missing or unreadable"

@@ -23,7 +23,7 @@ from .models import RECIPES, get_recipe
 from .repel import RepelConfig
 from .population import Population, covariates
 from .members import read_record
-from .runs import Incomplete, check_request, clear, load_population, train_population
+from .runs import Incomplete, check_request, clear, load_population, read_run, train_population
 from .page import number, plural
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
@@ -114,7 +114,7 @@ def collect_results(out, # folder of a finished run
                    )->Path:
     "Write what a results page needs of a run: run.json, members.csv, distances, map, reports and float16 probe outputs"
     out, to, pop = Path(out), Path(to), load_population(out)
-    write_json(to/'run.json', {k:v for k,v in read_json(out/'runs'/'run.json').items() if k!='host'})
+    write_json(to/'run.json', {k:v for k,v in read_run(out).items() if k!='host'})
     right = (pop.predictions('test')==pop.test_labels).mean(1)
     records = [read_record(out, i) for i in pop.ids]
     cost = {k: [r.get(k) for r in records] for k in ('precision','seconds','cpu_seconds')}
