@@ -6,7 +6,7 @@
 __all__ = ['WRITTEN', 'Job', 'plan', 'read_run', 'clear', 'Incomplete', 'check_request', 'train_population', 'load_population']
 
 # %% ../nbs/06a_runs.ipynb #06a00003
-import time
+import os, time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,23 +93,25 @@ def _claim(out:Path, config:dict, jobs:list, classes):
     path, old, ids = out/'runs'/'run.json', None, [j.id for j in jobs]
     if path.exists():
         old = read_run(out)
-        was = old['config'].get('recipes', {})
+        was = completed(old['config']).get('recipes', {})
         config = dict(config, recipes=dict(was)|config['recipes']) if set(config['recipes'])>=set(was) and not config['repel'] else config
         shown = dict(config, recipes={k: config['recipes'][k] for k in was if k in config['recipes']}) if not config['repel'] else config
-        diff = ['the cohorts and their order are others (what repels itself does not grow)' if d.startswith('repel.cohort ') else d for d in differences(old['config'], shown)]
+        diff = [f"--seeds, --seed or --cohorts: cohorts of {old['config']['repel']['cohort']}, asked for {config['repel']['cohort']} (what repels itself does not grow)" if d.startswith('repel.cohort ') else d for d in differences(completed(old['config']), shown)]
         if diff: raise UserError(f"--out {out}: holds another run: {'; '.join(diff[:4])}; choose another --out, or --fresh to start over")
         if set(old['ids'])-set(ids): raise UserError(f"--seeds {len({j.seed for j in jobs})}: {out} holds {len(old['ids'])} members, and none is taken away; ask for at least as many, or choose another --out")
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **provenance()))
 
-WRITTEN = 'probes/labels.npy test/labels.npy embeddings/distance_*.npy embeddings/mds.* embeddings/tsne.* embeddings/spectrum.png reports/analysis.json reports/artifact_tests.json reports/ensemble.* reports/report.html'.split() # below artifacts/, besides members
+WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png',
+               reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html') # below artifacts/, besides members
 
 def _clear(out):
     runs, art = Path(out)/'runs', Path(out)/'artifacts'
     if not (runs/'run.json').exists(): return
+    for d in (runs, art): sweep(d)
     for i in read_run(out)['ids']: remove_member(out, i)
-    for f in (*(f for o in WRITTEN for f in art.glob(o)), runs/'splits.npy', runs/'failed.csv', runs/'run.json'): f.unlink(missing_ok=True)
-    for d in art.glob('*'):
-        with suppress(OSError): d.rmdir()
+    for f in (*(art/d/f for d,names in WRITTEN.items() for f in names.split()), runs/'splits.npy', runs/'failed.csv', runs/'run.json'): f.unlink(missing_ok=True)
+    for d in WRITTEN:
+        with suppress(OSError): (art/d).rmdir()
 
 def clear(out):
     "Remove the files that an earlier run left below `out`, and nothing else"
@@ -122,7 +124,7 @@ def _missing(out, jobs, configs, say)->set:
     for j in jobs:
         try: r = read_record(out, j.id)
         except UserError: r, why = None, 'its member.json is damaged'
-        else: why = None if r is None else 'made with another configuration' if r['config']!=configs[j.id] else ', '.join(f'{p} is missing or damaged' for p in damage(out, r))
+        else: why = None if r is None else 'made with another configuration' if completed(r['config'])!=configs[j.id] else ', '.join(f'{p} is missing or damaged' for p in damage(out, r))
         if r is None or why: missing.add(j.id)
         if why: say(f'{j.id}  {why}; training it again'); _forget(out, j.id)
     return missing
@@ -148,7 +150,7 @@ def check_request(recipes:list, n:int, out='.', repel:RepelConfig=None, device:s
     if cohorts!=1 and not repel: raise UserError(f'--cohorts {cohorts}: only with --repel')
     if not 1<=cohorts<=n: raise UserError(f'--cohorts {cohorts}: expected 1 to {n}, the number of seeds')
     if len({r.name for r in recipes})<len(recipes): raise UserError(f"--recipe {','.join(r.name for r in recipes)}: a recipe is named twice")
-    if not Path(out).is_dir() and Path(out).exists(): raise UserError(f'--out {out}: a file, expected a folder')
+    if os.path.exists(out) and not os.path.isdir(out): raise UserError(f'--out {out}: a file, expected a folder')
     for r in recipes if repel else []: repel.check(r)
     return pick_device(device)
 
@@ -188,8 +190,8 @@ def _train(out, data, splits, jobs, configs, dev, workers, say, failed:list):
     missing, full, t, labels = _missing(out, jobs, configs, say), 0, time.time(), data.labels[splits.probe]
     by = {(j.recipe.name, j.seed): j for j in jobs}
     todo = [(j.recipe, j.seed) for j in jobs if j.id in missing]
-    side = min(n_workers(workers, dev), len({(j.recipe.name, j.number) for j in jobs}) if jobs[0].repel else len(todo)) # at work at the same time
     together = dev.type=='cuda' and not workers and not jobs[0].repel and on_loky()
+    side = min(n_workers(workers, dev), len({(j.recipe.name, j.number) for j in jobs}) if jobs[0].repel else len(todo)) if not together else len(todo) # at work at the same time
     fitted = fit_groups(data, splits, todo, dev) if together else None if jobs[0].repel else fit_members(data, splits, todo, dev, workers)
     try:
         for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out) if jobs[0].repel else ((by[m.recipe.name, m.seed], m, {}) for m in fitted)):
