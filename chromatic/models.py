@@ -47,7 +47,7 @@ _BASE = Recipe()
 RECIPES = {r.name: r for r in (
     _BASE,
     replace(_BASE, name='fast', stem_bias=False, widths=(32,64,64), shift=1/32, sides=(3/4,7/8,1)),
-    replace(_BASE, name='strong', stem=24, stem_size=2, stem_bias=False, widths=(64,128,256), epochs=24, cutout=1/4, sides=(3/4,)*8+(1,)),
+    replace(_BASE, name='strong', stem=24, stem_size=2, stem_bias=False, widths=(64,192,320), epochs=24, cutout=1/4, sides=(3/4,)*8+(1,)),
     replace(_BASE, name='plain', shift=0, mirror=False),
     replace(_BASE, name='cutout', cutout=1/4),
     replace(_BASE, name='hard', smoothing=0.),
