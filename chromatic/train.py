@@ -220,8 +220,8 @@ def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
     finally: stop_workers()
 
 def n_workers(workers:int, device)->int:
-    "Worker processes: as asked for, or one a core, or one on a GPU; one is this process itself"
-    return workers or (joblib.cpu_count() if torch.device(device).type=='cpu' else 1)
+    "Worker processes: as asked for, or one a core (on a cluster, one a thread of it), or one on a GPU; one is this process itself"
+    return workers or (joblib.effective_n_jobs(-1) if torch.device(device).type=='cpu' else 1)
 
 @dataclass(frozen=True)
 class _Fit:
