@@ -138,19 +138,15 @@ def whiten(model:Net, images:torch.Tensor, # [n,ch,H,W] normalised training imag
     return model
 
 # %% ../nbs/02_models.ipynb #b7e76b95
-def count_macs(model:nn.Module, shape:tuple # [channels, height, width]
+def count_macs(model:nn.Module, shape:tuple, # [channels, height, width]
+               backward:bool=False # those of the backward pass too, to what is trained
               )->int:
-    "Multiply-adds of the convolutions and linear layers for one image of `shape`"
-    total, hooks = 0, []
-    def hook(m, i, o):
-        nonlocal total
-        total += o[0].numel()*m.weight[0].numel()
-    for m in model.modules():
-        if isinstance(m, (nn.Conv2d,nn.Linear,Conv3x3)): hooks.append(m.register_forward_hook(hook))
-    was = model.training
+    "Multiply-adds of the convolutions and linear layers for one image of `shape`, as torch counts them"
+    from torch.utils.flop_counter import FlopCounterMode # slow to import, and seldom asked for
+    was, x = model.training, torch.zeros(1, *shape, device=next(model.parameters()).device)
     try:
-        with torch.no_grad(): model.eval()(torch.zeros(1, *shape, device=next(model.parameters()).device))
-    finally:
-        model.train(was)
-        for h in hooks: h.remove()
-    return total
+        with FlopCounterMode(display=False) as f, torch.set_grad_enabled(backward):
+            y = model.eval()(x)
+            if backward: torch.autograd.grad(y.sum(), [p for p in model.parameters() if p.requires_grad])
+    finally: model.train(was)
+    return f.get_total_flops()//2

@@ -93,10 +93,11 @@ def _claim(out:Path, config:dict, jobs:list, classes):
     path, old, ids = out/'runs'/'run.json', None, [j.id for j in jobs]
     if path.exists():
         old = read_run(out)
-        was = completed(old['config']).get('recipes', {})
+        stored = completed(old['config'])
+        was = stored.get('recipes', {})
         config = dict(config, recipes=dict(was)|config['recipes']) if set(config['recipes'])>=set(was) and not config['repel'] else config
         shown = dict(config, recipes={k: config['recipes'][k] for k in was if k in config['recipes']}) if not config['repel'] else config
-        diff = [f"--seeds, --seed or --cohorts: cohorts of {old['config']['repel']['cohort']}, asked for {config['repel']['cohort']} (what repels itself does not grow)" if d.startswith('repel.cohort ') else d for d in differences(completed(old['config']), shown)]
+        diff = [f"--seeds, --seed or --cohorts: cohorts of {old['config']['repel']['cohort']}, asked for {config['repel']['cohort']} (what repels itself does not grow)" if d.startswith('repel.cohort ') else d for d in differences(stored, shown)]
         if diff: raise UserError(f"--out {out}: holds another run: {'; '.join(diff[:4])}; choose another --out, or --fresh to start over")
         if set(old['ids'])-set(ids): raise UserError(f"--seeds {len({j.seed for j in jobs})}: {out} holds {len(old['ids'])} members, and none is taken away; ask for at least as many, or choose another --out")
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **provenance()))
