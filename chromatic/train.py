@@ -8,9 +8,10 @@ __all__ = ['pick_device', 'private_rng', 'one_thread', 'pick_precision', 'keep_m
            'fit_members', 'n_workers', 'load_model']
 
 # %% ../nbs/03_train.ipynb #9d84340e
-import ctypes, os, random, signal, tempfile, threading, time
+import ctypes, os, random, signal, tempfile, threading, time, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import joblib, numpy as np, pandas as pd, psutil, torch
 from joblib.externals.loky import reusable_executor
@@ -31,8 +32,7 @@ def pick_device(device:str='auto' # 'auto', 'cuda', 'mps' or 'cpu'
     "The device to train on; 'auto' takes CUDA, then MPS, then the CPU"
     have = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
     if device=='auto': return torch.device(next(d for d,ok in have.items() if ok))
-    kind = device.split(':')[0]
-    if not have.get(kind): raise UserError(f"--device {device}: not available here, expected auto or one of {', '.join(d for d,ok in have.items() if ok)}")
+    if not have.get(device.split(':')[0]): raise UserError(f"--device {device}: not available here, expected auto or one of {', '.join(d for d,ok in have.items() if ok)}")
     return torch.device(device)
 
 # %% ../nbs/03_train.ipynb #4cdb8a61
@@ -180,13 +180,22 @@ def _on_dask(client, fit, jobs:list):
         try: yield client.submit(attempt, fit, r, s, pure=False).result()
         except KilledWorker: yield Failure(s, r, 'its worker was killed each time; did memory run out?')
 
+@contextmanager
+def _closed_quietly(done):
+    "Close a generator of joblib's, which would warn of what it leaves undone, as after Ctrl-C"
+    try: yield
+    finally:
+        with warnings.catch_warnings(action='ignore'): done.close()
+
 def on_loky()->bool: return type(joblib.parallel.get_active_backend()[0]).__name__=='LokyBackend' # and not a backend of the user's
 
 def side_by_side(fit, jobs:list, # (recipe, seed) pairs
                  workers:int):
     "Yield `attempt(fit, recipe, seed)` of each job as it ends, from this process (one worker), `workers` of joblib's loky, or whatever backend is set"
     if not jobs: return
-    def parallel(jobs, n, notes=None): return joblib.Parallel(n_jobs=n, return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
+    def parallel(jobs, n, notes=None):
+        done = joblib.Parallel(n_jobs=n, return_as='generator_unordered')(joblib.delayed(attempt)(fit, *j, notes and f'{notes}/{k}') for k,j in enumerate(jobs))
+        with _closed_quietly(done): yield from (m for m in done)
     backend, left = joblib.parallel.get_active_backend()[0], list(jobs)
     if hasattr(backend, 'client'): yield from _on_dask(backend.client, fit, jobs); return
     if not on_loky(): yield from parallel(jobs, workers); return
@@ -216,27 +225,18 @@ def fit_members(data:ImageData, splits:Splits, jobs:list, # (recipe, seed) pairs
                ):
     "Yield the `Member` or `Failure` of each job as it ends, `workers` at a time; the bits do not depend on `workers`"
     n = n_workers(workers, device)
-    try: yield from side_by_side(_Fit(mapped(data) if n>1 else data, splits, str(device)), jobs, n)
+    try: yield from side_by_side(partial(fit_member, mapped(data) if n>1 else data, splits, device=str(device)), jobs, n)
     finally: stop_workers()
 
 def n_workers(workers:int, device)->int:
     "Worker processes: as asked for, or one a core (on a cluster, one a thread of it), or one on a GPU; one is this process itself"
     return workers or (joblib.effective_n_jobs(-1) if torch.device(device).type=='cpu' else 1)
 
-@dataclass(frozen=True)
-class _Fit:
-    "`fit_member` of a recipe and a seed, for a worker"
-    data:ImageData
-    splits:Splits
-    device:str
-    def __call__(self, recipe, seed): return fit_member(self.data, self.splits, recipe, seed, self.device)
-
 # %% ../nbs/03_train.ipynb #cf9c2d04
 def load_model(path, # a member's model.safetensors
                recipe:Recipe, shape:tuple, n_out:int, device='cpu')->nn.Module:
     "The trained model of a member, on any device, in evaluation mode"
-    state = read_weights(path)
-    with private_rng(0): model = make_model(recipe, shape, n_out)
+    with private_rng(0): state, model = read_weights(path), make_model(recipe, shape, n_out)
     try: model.load_state_dict(state)
     except RuntimeError as e: raise UserError(f'{path}: weights of another model than recipe {recipe.name!r} makes ({str(e).splitlines()[0]})') from None
     return model.to(device).eval()
