@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAINS', 'FILED', 'subset_gains', 'pair_means', 'within_sizes', 'jackknife_interval', 'relabelled_p',
-           'gain_correlations', 'gain_sizes', 'gain_figure', 'default_metric', 'write_embeddings', 'analysis', 'beside',
-           'beyond_chance', 'analyze', 'analyze_command', 'main']
+           'gain_correlations', 'gain_sizes', 'gain_figure', 'default_metric', 'places', 'write_embeddings', 'analysis',
+           'beside', 'beyond_chance', 'analyze', 'analyze_command', 'main']
 
 # %% ../nbs/21_analyze.ipynb #af3f88f5
 import sys
@@ -23,7 +23,10 @@ from .pooling import *
 from .distances import *
 from .mds import *
 from .plots import *
-from .artifact_tests import null_figure
+from .resample import outputs, probe_grams, refitted
+from .intervals import coordinate_intervals, squared_radius
+from .groups import cluster_figure
+from .artifact_tests import null_figure, rungs_figure
 from .semantics import *
 from .report import *
 from .ensembles import *
@@ -134,6 +137,12 @@ def default_metric(pop)->str:
     "`prob_mse`, or `zero_one` for hard predictions"
     return 'zero_one' if pop.kind=='labels' else 'prob_mse'
 
+def places(pop)->np.ndarray:
+    "[S,2,2] ellipses that hold a member's place on the map of the default metric in 95% of probes like this one"
+    if pop.N<20: return None # fewer examples than blocks
+    scale = 1. if pop.kind!='labels' else pop.C/2 # `zero_one` is half the squared distance of one-hot rows
+    return coordinate_intervals(probe_grams(refitted(*outputs(pop))))[1]*squared_radius()*scale
+
 def write_embeddings(pop, # a `Population`
                      out='.', # the folder of a run
                      seed:int=0, # of t-SNE
@@ -141,13 +150,14 @@ def write_embeddings(pop, # a `Population`
                     )->dict:
     "Write distances, maps and their figures under `out`/artifacts/embeddings; returns the figures by name"
     to, D, name = Path(out)/'artifacts'/'embeddings', distance_matrices(pop) if D is None else D, default_metric(pop)
-    m, unit = classical_mds(D[name]), METRICS[name].unit
+    m, unit, S = classical_mds(D[name]), METRICS[name].unit, pop.S
     colours, view = palette(m.coords), tsne_view(D[name], seed)
     for k in FILED:
         if k in D: write_npy(to/f'distance_{k}.npy', D[k])
     write_npy(to/'distance_matrix.npy', D[name]); write_npy(to/'mds.npy', m.coords); write_npy(to/'tsne.npy', view)
-    figs = dict(map=map_figure(m.coords, colours, pop.ids, m.evr(), unit=unit), spectrum=spectrum_figure(m.evr()),
-                tsne=map_figure(view, colours, pop.ids, names=('t-SNE 1','t-SNE 2')), matrix=matrix_figure(D[name], pop.ids, colours, unit, name))
+    groups = pop.members.group if 1<pop.members.group.nunique()<S else None
+    figs = dict(map=map_figure(m.coords, colours, pop.ids, m.evr(), unit=unit), places=map_figure(m.coords, colours, None, m.evr(), unit=unit, ellipses=places(pop)), spectrum=spectrum_figure(m.evr()),
+                tsne=map_figure(view, colours, pop.ids, names=('t-SNE 1','t-SNE 2')), matrix=cluster_figure(D[name], pop.ids, groups, unit, name))
     for k,file in dict(map='mds', spectrum='spectrum', tsne='tsne').items(): write_figure(to/f'{file}.png', figs[k])
     return figs
 
@@ -188,12 +198,13 @@ def beyond_chance(pop, D:dict, tests:dict # of artifact_tests.json
     "Map, spectrum and statistics with what chance gives beside them"
     m, s, metric = classical_mds(D[default_metric(pop)]), tests['spectrum'], METRICS[default_metric(pop)]
     return dict(map=map_figure(m.coords, palette(m.coords), pop.ids, m.evr(), null=None if None in s['mean'][:2] else s['mean'][:2], unit=metric.unit),
-                spectrum=spectrum_figure(m.evr(), np.array(s['mean'], float), np.array([s['lo'],s['hi']], float)), null=null_figure(tests))
+                spectrum=spectrum_figure(m.evr(), np.array(s['mean'], float), np.array([s['lo'],s['hi']], float)), null=null_figure(tests)) | ({} if (rungs := rungs_figure(tests)) is None else dict(ladder=rungs))
 
 def analyze(pop, # a `Population`
             out='.', # the folder of a run
             seed:int=0,
-            m:int=9999 # shuffles of the members for the semantic axes
+            m:int=9999, # shuffles of the members for the semantic axes
+            images:np.ndarray=None # [N,ch,H,W] uint8, the probe's, for pictures of what the axes are made of
            )->dict:
     "Write the embeddings, analysis.json and report.html under `out`/artifacts; returns the analysis"
     pop, D, reports, diversity = covariates(pop), distance_matrices(pop), Path(out)/'artifacts'/'reports', None
@@ -201,7 +212,11 @@ def analyze(pop, # a `Population`
     if pop.kind!='labels' and pop.probe_labels is not None and pop.test_labels is not None:
         W,gains = subset_gains(pop, gain_sizes(pop.S), seed=seed)
         figs['gain'], diversity = gain_figure(W, gains, D[default_metric(pop)]), gain_correlations(W, gains, D[default_metric(pop)], seed=seed)
-    result = analysis(pop, D, diversity, seed, m)
+    result, load = analysis(pop, D, diversity, seed, m), None
+    if np.isfinite(result['evr']['positive'][0]) and pop.S>3:
+        load = loadings(pop, classical_mds(D[default_metric(pop)]).coords)
+        result['loadings'] = dict(classes=class_table(load).to_dict('records'), examples=example_table(load).to_dict('records'), reliability=loading_reliability(pop, m=min(m, 199), seed=seed).to_dict('records'), labelled=load.labelled)
+        if images is not None: figs |= {f'loading{a}': loading_figure(load, images, a) for a in (1,2)}
     write_json(reports/'analysis.json', result)
     if 'tests' in found: figs |= beyond_chance(pop, D, found['tests'])
     if 'ensemble' in found: figs['ensemble'] = ensemble_figure(read_table(found['ensemble']))

@@ -88,22 +88,26 @@ def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
                null:np.ndarray=None, # [>=2] mean EVR of each axis under the null
                unit:str='', # of D2, as the metric declares it
                names:tuple=('axis 1','axis 2'), # `('t-SNE 1','t-SNE 2')` for a view
-              marks:list=None # S markers; default by table order
+              marks:list=None, # S markers; default by table order
+              ellipses:np.ndarray=None # [S,2,2] around each member the d with dᵀE⁻¹d = 1, as a covariance times a squared radius
               )->Figure:
     "The map: members in the colours of their places, both axes to the same scale"
-    fig, ax = new_figure(7, 5)
+    (fig,ax), colours = new_figure(7, 5), colours or palette(coords)
     ax.set_title(title)
     ax.set_aspect('equal', adjustable='datalim')
     for k,(name,label) in enumerate(zip(names, (ax.set_xlabel, ax.set_ylabel))):
         if root_unit(unit): name += f', {root_unit(unit)}'
         if evr is not None: name += f': {evr[k]:.1%} of the variance' + ('' if null is None else f', by chance {null[k]:.1%}')
         label(name)
+    for xy,E,c in zip(coords, [] if ellipses is None else ellipses, colours):
+        lam,V = np.linalg.eigh(E)
+        ax.add_patch(mpl.patches.Ellipse(xy[:2], *2*np.sqrt(np.maximum(lam, 0)), angle=np.degrees(np.arctan2(*V[::-1,0])), fc=(c,.13), ec=(c,.6), lw=.8, zorder=1))
     ax.update_datalim(coords[:,:2])
     ax.margins(.12)
     ax.autoscale_view()
     if evr is None: ax.set(xticks=[], yticks=[]) # the numbers of a view mean nothing
     else: ax.axhline(0, color='#dddddd', lw=.8, zorder=0), ax.axvline(0, color='#dddddd', lw=.8, zorder=0)
-    scatter_members(ax, coords[:,:2], colours or palette(coords), marks, ids)
+    scatter_members(ax, coords[:,:2], colours, marks, ids)
     return fig
 
 # %% ../nbs/12_plots.ipynb #04dd0034

@@ -46,14 +46,16 @@ def _repel(repel:bool, **flags)->RepelConfig:
 
 def evaluate(pop:Population, # with probe and test outputs
              out='.', # folder that `artifacts/` goes under
-             seed:int=0, say=print):
+             seed:int=0, say=print,
+             images:np.ndarray=None # [N,ch,H,W] uint8, the probe's, for pictures in the report
+            ):
     "Everything after training: ensembles, evidence, maps, analysis and report, written below `out`"
     say('ensembles …')
     ensembles(pop, out, seed)
     say('evidence …')
     write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', artifact_tests(pop, seed=seed))
     say('maps and report …')
-    analyze(pop, out, seed)
+    analyze(pop, out, seed, images=images)
 
 # %% ../nbs/22_run.ipynb #362cad91
 def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_mnist or folder
@@ -88,7 +90,7 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         try: pop = load_population(out)
         except UserError as few: print(f'chromatic_run: {lost}\n{few}', file=sys.stderr); return 1
     if rc: _say('bandwidth ' + ', '.join(f"{read_record(out, m.id)['bandwidth']:.4g} ({m.recipe})" for m in pop.members.itertuples() if (m.cohort, m.order)==(0, 0)))
-    evaluate(pop, out, seed, _say)
+    evaluate(pop, out, seed, _say, data.images[splits.probe])
     print(summary(out))
     if lost: print(f'chromatic_run: {lost}', file=sys.stderr)
     return 1 if lost else 0
