@@ -106,21 +106,26 @@ def say_effect(effect:dict, # of `smallest_effect`
     if not effect or effect['strength'] is None: return f'With {who} no effect of a size that we tried would have been found in four cases of five.'
     return f"With {who}, {effect['rank']} shared axes of {effect['strength']:.2g} nats each, which make {effect['share']:.1%} of the variance between members, would have been found in {effect['power']:.0%} of cases; weaker structure cannot be excluded."
 
+def _verdict(tests:dict)->dict:
+    "Rungs above `example` on which the figure that decides is beyond chance, those on which it is not, and what that says; or the smallest effect that would have been seen"
+    name = 'evr_top2' if tests['null']['held_out_top2']['p'] is None else 'held_out_top2'
+    ladder, v = {k: o[name]['p']<=.05 for k,o in tests['ladder'].items() if k!='example' and name in o}, tests['null'][name]
+    passed, held = ([k for k in RUNGS if ladder.get(k) is yes] for yes in (True,False))
+    if v['observed'] is None or np.isnan(v['observed']): said = []
+    elif v['p']>.05: said = [say_effect(tests['effect'], tests['config'])] if tests['effect'] else []
+    elif held: said = [f"It is not above chance under {' and '.join(held)}: what these leave in place, or take out, may be all there is."]
+    else: said = [f"It is still above chance under {', '.join(passed)}. That is not yet a palette: in simulation members that differ in nothing but how noisy they are get this far, those that differ in accuracy alone often do, and no rung tells them apart."] if passed else []
+    return dict(passed=passed, held=held, said=said)
+
 def _notes(pop, tests:dict)->list:
     "What a reader must know before reading the figures"
     n, first, bound = [], tests['null']['held_out_top2'], int(at_bound(pop.temperature).sum())
     if pop.kind=='labels' or pop.probe_labels is None: n.append('The outputs have no temperature to fit (hard predictions, or no labels), so calibration is left out, of the shuffled populations too.')
     if bound: n.append(f'{bound} of {pop.S} members have their temperature at the bound, for want of errors on the probe.')
-    name = 'evr_top2' if first['p'] is None else 'held_out_top2'
-    decides, ladder = tests['null'][name], {k: v[name] for k,v in tests['ladder'].items() if name in v}
+    decides = tests['null']['evr_top2'] if first['p'] is None else first
     if first['p'] is None: n.append(f"The held-out EVR {first['reason']}.")
     if decides['observed'] is None or np.isnan(decides['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
-    elif decides['p']<=.05:
-        n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
-        passed, held = ([k for k,v in ladder.items() if k!='example' and (v['p']<=.05)==yes] for yes in (True,False))
-        if passed: n.append(f"It is still above chance under {', '.join(passed)}."+(' Members that differ in noise or accuracy alone can pass these too (see the chapter on power).' if {'quality','residual'}&set(passed) else ''))
-        if held: n.append(f"Under {', '.join(held)} it is not above chance: what these leave in place may be all there is.")
-    elif tests['effect']: n.append(say_effect(tests['effect'], tests['config']))
+    elif decides['p']<=.05: n.append('The shuffle is also rejected by members that differ only in accuracy or in confidence: see what the axes follow before speaking of a palette.')
     return n
 
 # %% ../nbs/17_artifact_tests.ipynb #5336342a
@@ -144,7 +149,7 @@ def artifact_tests(pop, # a Population
     seen = pop.kind!='labels' and r['null'][one]['observed']>0 # members that are all the same, and hard predictions, have nothing to plant an axis in
     r['effect'] = smallest_effect(pop, float(r['null'][one]['needed']), n=40, statistic=held_evr if one=='held_out_top2' else top2, seed=seed) if seen else None
     r['primary'] = dict(statistic='held_out_top2', stated='before looking', **r['null']['held_out_top2'])
-    return r | dict(notes=_notes(pop, r))
+    return r | dict(notes=_notes(pop, r), verdict=_verdict(r))
 
 # %% ../nbs/17_artifact_tests.ipynb #ebdcc747
 def summary(tests:dict # as from `artifact_tests`
@@ -164,7 +169,7 @@ def summary(tests:dict # as from `artifact_tests`
         out.append(f"{name:37}{f(s['observed']['mean'])}   {rng(s['permuted'])}")
     low = min((r for r in tests['metrics'] if f(r['procrustes']).strip()!='–'), key=lambda r: r['procrustes'], default=None)
     if low: out.append(f"{'maps of two metrics, least agreement':37}{f(low['procrustes'])}   {f(low['procrustes_mean'])} ({low['a']} and {low['b']}){'':3}p {low['procrustes_p']:.3f}")
-    return '\n'.join(out + tests['notes'])
+    return '\n'.join(out + tests['notes'] + tests['verdict']['said'])
 
 # %% ../nbs/17_artifact_tests.ipynb #12f87804
 @house_style()

@@ -19,11 +19,15 @@ def log_softmax(z:np.ndarray, # [S,N,C] logits
                )->np.ndarray: # [S,N,C] in nats, the float type of `z`
     "Log-probabilities of logits at temperature `T`"
     z, T = np.asarray(z), np.asarray(T)
-    dtype = z.dtype if z.dtype.kind=='f' else np.float64
-    z = z / T.reshape(T.shape+(1,)*(z.ndim-T.ndim)).astype(dtype)
-    z -= z.max(-1, keepdims=True)
-    z -= np.log(np.exp(z).sum(-1, keepdims=True))
-    return z
+    c, l = -min(z.ndim, 2), np.empty(z.shape, z.dtype if z.dtype.kind=='f' else np.float64)
+    T = np.broadcast_to(T.reshape(T.shape+(1,)*(z.ndim-T.ndim)).astype(l.dtype), z.shape)
+    step = max(1, 2**18//max(1, z[:1].size)) # members at a time, and examples last in memory: a sum over a short last axis is slow
+    for m in [slice(s, s+step) for s in range(0, len(z), step)] if z.ndim>2 else [...]:
+        u = np.divide(*(o[m].swapaxes(-1, c) for o in (z,T)), order='C')
+        u -= u.max(c, keepdims=True)
+        u -= np.log(np.exp(u).sum(c, keepdims=True))
+        l[m] = u.swapaxes(-1, c)
+    return l
 
 def softmax(z:np.ndarray, # [S,N,C] logits
             T=1. # temperature: a scalar, [S], or [S,N]

@@ -11,29 +11,38 @@ import warnings
 from dataclasses import dataclass
 import numpy as np
 from coloraide import Color
+from scipy.linalg import LinAlgError, cholesky
+from scipy.sparse.linalg import LinearOperator, eigsh
 from sklearn.manifold import TSNE
 from .files import UserError
 
 # %% ../nbs/11_mds.ipynb #b0acbabf
+def _checked(D2)->np.ndarray:
+    D2 = np.asarray(D2, dtype=np.float64)
+    def fine(i): return np.isfinite(D2[i:i+256]).all() and np.allclose(D2[i:i+256], D2[:,i:i+256].T, rtol=1e-6, atol=0)
+    if D2.ndim!=2 or D2.shape[0]!=D2.shape[1] or not all(map(fine, range(0, len(D2), 256))):
+        raise UserError(f'D2: shape {list(D2.shape)}, expected a square, symmetric and finite matrix')
+    return D2
+
 def gram(D2:np.ndarray # [S,S] squared dissimilarities
         )->np.ndarray: # [S,S]
     "Inner products about the centroid, -½ J D2 J"
-    D2 = np.asarray(D2, dtype=np.float64)
-    if D2.ndim!=2 or D2.shape[0]!=D2.shape[1] or not np.allclose(D2, D2.T, rtol=1e-6, atol=0):
-        raise UserError(f'D2: shape {list(D2.shape)}, expected a square, symmetric and finite matrix')
-    m = D2.mean(0)
-    return -(D2-m-m[:,None]+m.mean())/2
+    m = (D2 := _checked(D2)).mean(0)
+    B = D2-m
+    B -= m[:,None]; B += m.mean(); B *= -.5
+    return B
 
 # %% ../nbs/11_mds.ipynb #8a9435e8
 def evr(eigenvalues:np.ndarray, # [S], negatives included
-        how:str='positive' # 'positive', 'trace', 'absolute' or 'squared'
+        how:str='positive', # 'positive', 'trace', 'absolute' or 'squared'
+        total:float=None # of the whole spectrum, where `eigenvalues` is a part of it
        )->np.ndarray: # [S]; NaN where all members are the same
     "Explained variance ratio of each axis"
     lam = np.asarray(eigenvalues, dtype=np.float64)
     parts = dict(positive=(np.maximum(lam,0), np.maximum(lam,0)), trace=(lam,lam), absolute=(lam,abs(lam)), squared=(lam**2,lam**2))
     if how not in parts: raise UserError(f"how: {how!r}, expected one of {', '.join(parts)}")
-    part, whole = parts[how]
-    return part/whole.sum() if whole.sum()>0 else np.full_like(lam, np.nan)
+    part, whole = parts[how][0], parts[how][1].sum() if total is None else total
+    return part/whole if whole>0 else np.full_like(lam, np.nan)
 
 def effective_dimension(eigenvalues:np.ndarray # [S]
                        )->float: # from 1 to S-1
@@ -51,35 +60,58 @@ def negative_inertia(eigenvalues:np.ndarray # [S]
 @dataclass(frozen=True)
 class MDS:
     "A classical MDS map"
-    coords:np.ndarray # [S,k] members on the first k axes; zeros on an axis whose eigenvalue is not positive
-    eigenvalues:np.ndarray # [S] descending, negatives included
+    coords:np.ndarray # [S,k] members on the first k axes; zeros on an axis whose eigenvalue is not positive, or with a signature zero
+    eigenvalues:np.ndarray # [S] descending, negatives included; with a signature by size; NaN after the first k where the rest was not computed
     vectors:np.ndarray # [S,k] unit eigenvectors, signs as in `coords`
     gram_diag:np.ndarray # [S] diagonal of B
+    imaginary:np.ndarray # [k] bool, axes whose squared differences count negatively; none without a signature
+    totals:dict=None # what `evr` divides by, by its `how`, where not all eigenvalues were computed; NaN what cannot be known then
 
     def evr(self, how:str='positive')->np.ndarray: # [S]
         "Explained variance ratio of each axis; see the function `evr`"
-        return evr(self.eigenvalues, how)
+        return evr(self.eigenvalues, how, (self.totals or {}).get(how))
 
     def place(self, d2:np.ndarray # [n,S] squared dissimilarities of newcomers from the members, or [S] of one
              )->np.ndarray: # [n,k], or [k]
         "Newcomers projected onto the map's axes"
         lam = (self.coords**2).sum(0)
-        return (self.gram_diag-d2)@self.vectors / (2*np.sqrt(np.where(lam>0, lam, np.inf)))
+        return (self.gram_diag-d2)@self.vectors*np.where(self.imaginary, -1, 1) / (2*np.sqrt(np.where(lam>0, lam, np.inf)))
+
+def _top(D2:np.ndarray, k:int, which:str)->tuple: # [k], [S,k]
+    "The k largest eigenvalues of B, or the largest by size, and their vectors; B itself is not made"
+    def times(v):
+        w = D2@(v-v.mean())
+        return (w.mean()-w)/2
+    B, start = LinearOperator(D2.shape, matvec=times, dtype=np.float64), np.random.default_rng(0).standard_normal(len(D2))
+    return eigsh(B, k, which=which, v0=start, ncv=min(len(D2), max(4*k, 40)), tol=1e-12)
+
+def _totals(B:np.ndarray)->dict: # of evr's `how`; B is overwritten
+    "What can be known of the whole spectrum without it; Σλ⁺ is the trace if a Cholesky decomposition says that no eigenvalue is negative"
+    trace, squared = B.trace(), np.vdot(B, B)
+    B.flat[::len(B)+1] += 1e-9*trace/len(B)
+    try: cholesky(B.T, overwrite_a=True, check_finite=False); positive = trace
+    except LinAlgError: positive = np.nan
+    return dict(positive=positive, trace=trace, absolute=positive, squared=squared)
 
 def classical_mds(D2:np.ndarray, # [S,S] squared dissimilarities
-                  k:int=None # axes to keep; default min(S-1, 10)
+                  k:int=None, # axes to keep; default min(S-1, 10)
+                  signature:bool=False, # keep the largest axes by |λ|, imaginary ones with them, as InPCA does
+                  full:bool=None # compute all eigenvalues, not k; default for up to 2,000 members
                  )->MDS:
     "Classical MDS; on each axis the member farthest out is on the positive side"
-    B = gram(D2)
-    S = len(B)
+    S = len(D2 := _checked(D2))
     k = min(S-1, 10) if k is None else k
     if not 1<=k<S: raise UserError(f'k: {k} axes of {S} members, expected 1 to {S-1}')
-    lam,V = np.linalg.eigh(B)
-    lam,V = lam[::-1], V[:,::-1][:,:k]
+    B, full = gram(D2), S<=2000 if full is None else full
+    diag = B.diagonal().copy()
+    lam,V = np.linalg.eigh(B) if full else _top(D2, k, 'LM' if signature else 'LA')
+    o = np.argsort(-abs(lam) if signature else -lam, kind='stable')
+    lam,V = np.pad(lam[o], (0,S-len(lam)), constant_values=np.nan), V[:,o[:k]]
     far = np.argmax(abs(V) >= abs(V).max(0)*(1-1e-9), axis=0) # ties to table order
     V = V*np.where(V[far,np.arange(k)]<0, -1, 1)
-    real = np.where(lam[:k]>1e-10*lam[0], lam[:k], 0) # below that an axis is rounding
-    return MDS(V*np.sqrt(real), lam, V, B.diagonal())
+    size = abs(lam[:k]) if signature else lam[:k]
+    size = np.where(size>1e-10*size[0], size, 0) # below that an axis is rounding
+    return MDS(V*np.sqrt(size), lam, V, diag, (lam[:k]<0) & (size>0), None if full else _totals(B))
 
 # %% ../nbs/11_mds.ipynb #cbd10e1d
 @dataclass(frozen=True)

@@ -42,7 +42,9 @@ class Population:
     def temperature(self)->np.ndarray:
         "[S] temperatures fitted on the probe; 1 where there is nothing to fit (hard predictions, no labels)"
         if self.kind=='labels' or self.probe_labels is None: return np.ones(self.S)
-        return fit_temperature(self.probe if self.kind=='logits' else safe_log(self.probe), self.probe_labels)
+        single = lambda a: a.astype(np.float32) if a.dtype==np.float16 else a # half precision is too little to calibrate in
+        parts = (single(self.probe[i:i+50]) for i in range(0, self.S, 50)) # so that many members, or a memory map, are not copied whole
+        return np.concatenate([fit_temperature(p if self.kind=='logits' else safe_log(p), self.probe_labels) for p in parts])
 
     def __repr__(self): return f'Population({self.S} members, {self.N} probe and {self.M} test examples, {self.C} classes, {self.kind})'
     def _repr_html_(self): return f'<p>{self!r}</p>' + self.members.head(20).to_html(index=False, float_format='{:.4g}'.format)
