@@ -61,10 +61,10 @@ def _spread(v:np.ndarray)->dict: return dict(mean=v.mean(), lo=np.percentile(v, 
 
 def stability_tests(pop, # a Population
                     R:int=200, # resamples
-                    seed:int=0
+                    seed:int=0, progress:bool=False # show a bar
                    )->dict: # observed and permuted, of halves; the same of the bootstrap
     "Procrustes correlation of maps from resampled probes with the full map: mean and 95% of the resamples"
-    both = lambda how: dict(observed=_spread(stability(pop, how, R, seed=seed)), permuted=_spread(shuffled_stability(pop, how, R, seed=seed)))
+    both = lambda how: dict(observed=_spread(stability(pop, how, R, seed=seed, progress=progress)), permuted=_spread(shuffled_stability(pop, how, R, seed=seed)))
     return dict(**both('half'), bootstrap=both('bootstrap'))
 
 # %% ../nbs/17_artifact_tests.ipynb #315dd047
@@ -142,7 +142,7 @@ def artifact_tests(pop, # a Population
     config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric='zero_one' if pop.kind=='labels' else 'prob_mse', shuffle='example',
                   temperature_refitted=pop.kind!='labels' and pop.probe_labels is not None, m=m, resamples=resamples, seed=seed,
                   versions=dict(chromatic=chromatic.__version__, numpy=np.__version__))
-    r = dict(config=config, **null_tests(pop, m, seed, progress), stability=stability_tests(pop, resamples, seed), **structure_tests(pop, m, resamples, seed), **metric_tests(pop, m, seed))
+    r = dict(config=config, **null_tests(pop, m, seed, progress), stability=stability_tests(pop, resamples, seed, progress), **structure_tests(pop, m, resamples, seed), **metric_tests(pop, m, seed))
     grams, one = probe_grams(refitted(*outputs(pop))), 'evr_top2' if r['null']['held_out_top2']['p'] is None else 'held_out_top2'
     r['null']['cross_probe_top2']['interval'] = cross_probe_interval(grams)
     r['influence'] = {k: dict(zip(pop.ids, v)) for k,v in leave_one_out(grams, seed=seed).items()} if pop.S>3 else None

@@ -53,7 +53,7 @@ def evaluate(pop:Population, # with probe and test outputs
     say('ensembles …')
     ensembles(pop, out, seed)
     say('evidence …')
-    write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', artifact_tests(pop, seed=seed))
+    write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', artifact_tests(pop, seed=seed, progress=sys.stdout.isatty()))
     say('maps and report …')
     analyze(pop, out, seed, images=images)
 
