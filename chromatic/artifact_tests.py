@@ -94,7 +94,7 @@ def structure_tests(pop, # a Population
     found = None
     if pop.S>3:
         c = cluster_stability(pop, R=R, seed=seed)
-        found = row(cluster_test(pop, m=few, seed=seed)) | dict(k=c.k, again=_spread(c.ari), again_permuted=_spread(c.chance))
+        found = row(cluster_test(pop, m=few, seed=seed)) | dict(k=c.k, sizes=sorted(np.bincount(c.labels).tolist(), reverse=True), again=_spread(c.ari), again_permuted=_spread(c.chance))
     return dict(n_axes=dict(count=count, m=few, tested=[row(t) for t in tested]), groups=groups, clusters=found)
 
 # %% ../nbs/17_artifact_tests.ipynb #18783532
@@ -107,14 +107,14 @@ def say_effect(effect:dict, # of `smallest_effect`
     return f"With {who}, {effect['rank']} shared axes of {effect['strength']:.2g} nats each, which make {effect['share']:.1%} of the variance between members, would have been found in {effect['power']:.0%} of cases; weaker structure cannot be excluded."
 
 def _verdict(tests:dict)->dict:
-    "Rungs above `example` on which the figure that decides is beyond chance, those on which it is not, and what that says; or the smallest effect that would have been seen"
+    "Rungs above `example` on which the figure that decides is beyond chance at 5% (Holm), those on which it is not, and what that says; or the smallest effect that would have been seen"
     name = 'evr_top2' if tests['null']['held_out_top2']['p'] is None else 'held_out_top2'
-    ladder, v = {k: o[name]['p']<=.05 for k,o in tests['ladder'].items() if k!='example' and name in o}, tests['null'][name]
+    ladder, v = {k: bool(o[name]['p_holm']<=.05) for k,o in tests['ladder'].items() if k!='example' and name in o}, tests['null'][name]
     passed, held = ([k for k in RUNGS if ladder.get(k) is yes] for yes in (True,False))
     if v['observed'] is None or np.isnan(v['observed']): said = []
     elif v['p']>.05: said = [say_effect(tests['effect'], tests['config'])] if tests['effect'] else []
     elif held: said = [f"It is not above chance under {' and '.join(held)}: what these leave in place, or take out, may be all there is."]
-    else: said = [f"It is still above chance under {', '.join(passed)}. That is not yet a palette: in simulation members that differ in nothing but how noisy they are get this far, those that differ in accuracy alone often do, and no rung tells them apart."] if passed else []
+    else: said = [f"It is still above chance under {', '.join(passed)}. That is not yet a palette: in simulation members that differ in nothing but how noisy they are pass every rung (see the chapter on power)."] if passed else []
     return dict(passed=passed, held=held, said=said)
 
 def _notes(pop, tests:dict)->list:
@@ -137,7 +137,7 @@ def artifact_tests(pop, # a Population
                   )->dict:
     "All evidence for one population; the same arguments give the same values"
     check_m(m)
-    if pop.S<3: raise UserError(f'artifact tests: {pop.S} members, expected at least 3')
+    if check_population(pop).S<3: raise UserError(f'artifact tests: {pop.S} members, expected at least 3')
     if resamples<1: raise UserError(f'--resamples: {resamples}, expected at least 1')
     config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric='zero_one' if pop.kind=='labels' else 'prob_mse', shuffle='example',
                   temperature_refitted=pop.kind!='labels' and pop.probe_labels is not None, m=m, resamples=resamples, seed=seed,

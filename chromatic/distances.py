@@ -13,6 +13,7 @@ import numpy as np
 from scipy.linalg.blas import dsyr2k, dsyrk
 from .calibration import log_softmax, safe_log
 from .files import UserError
+from .population import check_population
 
 # %% ../nbs/10_distances.ipynb #a6c8b36f
 @dataclass(frozen=True)
@@ -187,8 +188,10 @@ def get_metric(name:str # one of METRICS
     return METRICS[name]
 
 def _all_pairs(x:Outputs, m:Metric)->np.ndarray:
-    with np.errstate(invalid='ignore'): D = m.pairs(x)
+    with np.errstate(invalid='ignore'): D = np.asarray(m.pairs(x))
+    if D.shape!=(x.S,x.S): raise UserError(f'{m.name}: its all-pairs function gave shape {list(D.shape)}, expected [{x.S},{x.S}]')
     if not np.isfinite(D).all(): raise UserError(f'{m.name}: {m.input} with NaN or infinite values, expected finite numbers')
+    if (D<0).any() or not np.allclose(D, D.T, rtol=1e-9, atol=0): raise UserError(f'{m.name}: its all-pairs function gave values that are negative or not symmetric')
     return D
 
 def pairwise(x:np.ndarray, # what the metric is computed from: [S,N,C], or [S,N] labels or errors; a memory map is not read whole
@@ -222,7 +225,7 @@ def distance_matrix(pop, # a Population
                    )->np.ndarray: # [S,S] float64, members in table order
     "D2 of all pairs of members of a population, calibrated block by block"
     m = get_metric(metric)
-    if getattr(pop, split) is None: raise UserError(f'{split}: this population has no such outputs')
+    if getattr(check_population(pop), split) is None: raise UserError(f'{split}: this population has no such outputs')
     if metric not in (able := _able(pop, split)):
         lack = 'labels of its examples, and there are none' if m.input=='errors' else f'{m.input}, but the population holds {pop.kind}'
         raise UserError(f"{metric}: needs {lack}; choose one of {', '.join(able)}")

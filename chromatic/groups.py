@@ -204,7 +204,7 @@ class ClusterStability:
     ari:np.ndarray # [R] adjusted Rand index with the clusters of the full probe
     chance:np.ndarray # [R] the same of shuffled populations, one resample each
     together:np.ndarray # [S,S] share of the resamples in which two members are in one cluster
-    k:int # clusters
+    k:int; labels:np.ndarray # clusters; [S] 0, 1, …, those of the full probe
 
 def cluster_stability(pop, # a Population
                       k:int=None, # clusters; default the best of the full probe
@@ -223,16 +223,16 @@ def cluster_stability(pop, # a Population
         again = make(x, k, idx)
         return adjusted_rand_score(full, again), adjusted_rand_score(make(z, k), make(z, k, idx)), again[:,None]==again
     ari, chance, together = map(np.array, zip(*each(lambda o: one(*o), enumerate(resamples(pop.N, R, how, seed)))))
-    return ClusterStability(ari, chance, together.mean(0), k)
+    return ClusterStability(ari, chance, together.mean(0), k, full)
 
 # %% ../nbs/15_groups.ipynb #4e5820f7
 def group_tests(pop, # a Population
                 groups=None, # [S] labels; default the column `group` of its table
-                metric:str='prob_mse', # one of METRICS
+                metric:str=None, # one of METRICS; default prob_mse, or zero_one for hard predictions
                 m:int=999, seed:int=0 # relabellings at most
                )->dict: # plain values: of each test observed, mean, lo, hi, p, p_holm
     "PERMANOVA, PERMDISP and silhouette of the members' groups, p also corrected for the three"
-    groups = list(pop.members.group if groups is None else groups)
+    groups, metric = list(pop.members.group if groups is None else groups), metric or ('zero_one' if pop.kind=='labels' else 'prob_mse')
     g, D2 = _codes(groups, pop.S, 2), distance_matrix(pop, metric)
     found = {f.__name__:f(D2, groups, m, seed) for f in (permanova, permdisp, silhouette)}
     high = holm({k:float(n.p) for k,n in found.items()})

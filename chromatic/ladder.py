@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from .files import UserError
 from .mds import *
 from .plots import *
+from .population import check_population
 from .resample import *
 from .intervals import split_half
 from .nulls import *
@@ -57,7 +58,9 @@ def ladder(pop, # a Population
            others:dict=None # statistics on the rungs other than `example`; default the same
           )->dict: # rung -> dict of name -> Null, or the reason why it cannot be had
     "Every statistic under every shuffle"
-    statistics, out = usable(pop, EVIDENCE if statistics is None else statistics), {}
+    if isinstance(rungs, str) or not set(rungs)<=set(SHUFFLES): raise UserError(f"rungs: {rungs!r}, expected some of {', '.join(SHUFFLES)}")
+    check_m(m)
+    statistics, out = usable(check_population(pop), EVIDENCE if statistics is None else statistics), {}
     others = statistics if others is None else usable(pop, others)
     run = lambda what, rung: null_distribution(pop, what, m, seed, rung, refit, progress, [k for k in what if k in lower or k[1] in lower])
     for rung in rungs:
@@ -120,8 +123,8 @@ def ladder_figure(rungs:dict, # rung -> dict of observed, mean, lo, hi, p of one
     for i,(k,v) in enumerate(rows):
         ax.plot([v['lo'],v['hi']], [i,i], color=GREY, lw=11, solid_capstyle='butt', label='shuffled members, 95%' if not i else None)
         ax.plot([v['mean']]*2, [i-.22,i+.22], color='#555555', lw=1.2, label='their mean' if not i else None)
-        ax.plot(v['observed'], i, 'o', ms=9, mew=1.8, mec=INK, mfc=INK if v['p']<=.05 else 'white', label='these members' if not i else None)
-        ax.text(1.02, i, f"p {v['p']:.3f}".replace('p 0.000', 'p < 0.001'), transform=ax.get_yaxis_transform(), va='center', weight='bold' if v['p']<=.05 else 'normal')
+        ax.plot(v['observed'], i, 'o', ms=9, mew=1.8, mec=INK, mfc=INK if v.get('p_holm', v['p'])<=.05 else 'white', label='these members' if not i else None)
+        ax.text(1.02, i, f"p {v['p']:.3f}"+(f"\nHolm {v['p_holm']:.3f}" if 'p_holm' in v else ''), transform=ax.get_yaxis_transform(), va='center', weight='bold' if v.get('p_holm', v['p'])<=.05 else 'normal')
     if vals.min()>0 and vals.max()>30*vals.min(): ax.set_xscale('log')
     ax.set(yticks=range(len(rows)), yticklabels=[k for k,_ in rows], ylim=(len(rows)-.4,-.6), xlabel=name)
     ax.tick_params(axis='y', length=0)

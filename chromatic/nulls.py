@@ -15,6 +15,7 @@ from fastprogress.fastprogress import progress_bar
 from scipy.linalg import orth
 from .files import UserError
 from .calibration import *
+from .population import check_population
 from .distances import *
 from .mds import *
 from .resample import *
@@ -93,7 +94,7 @@ def get_shuffle(pop, name:str # one of SHUFFLES
                )->Callable: # rng -> [S,N]
     "The shuffle of that name for this population"
     if name not in SHUFFLES: raise UserError(f"shuffle: {name!r}, expected one of {', '.join(SHUFFLES)}")
-    return SHUFFLES[name](pop)
+    return SHUFFLES[name](check_population(pop))
 
 # %% ../nbs/14_nulls.ipynb #454bc24a
 @dataclass(frozen=True)
