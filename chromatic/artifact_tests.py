@@ -88,14 +88,14 @@ def structure_tests(pop, # a Population
                    )->dict: # n_axes, groups, clusters
     "How many axes are above chance; whether the groups of the table are apart; whether there are clusters that nobody gave"
     few, R = min(m, 199), min(resamples, 100)
-    count, tested = n_axes(pop, few, seed)
+    count, tested = n_axes(pop, m, seed)
     try: groups = group_tests(pop, metric='zero_one' if pop.kind=='labels' else 'prob_mse', m=m, seed=seed)
     except UserError as e: groups = dict(reason=str(e))
     found = None
-    if pop.S>3:
+    if pop.S>3 and tested and np.isfinite(tested[0].observed): # members that are all the same have no clusters
         c = cluster_stability(pop, R=R, seed=seed)
         found = row(cluster_test(pop, m=few, seed=seed)) | dict(k=c.k, sizes=sorted(np.bincount(c.labels).tolist(), reverse=True), again=_spread(c.ari), again_permuted=_spread(c.chance))
-    return dict(n_axes=dict(count=count, m=few, tested=[row(t) for t in tested]), groups=groups, clusters=found)
+    return dict(n_axes=dict(count=count, m=m, tested=[row(t) for t in tested]), groups=groups, clusters=found)
 
 # %% ../nbs/17_artifact_tests.ipynb #18783532
 def say_effect(effect:dict, # of `smallest_effect`
@@ -104,7 +104,7 @@ def say_effect(effect:dict, # of `smallest_effect`
     "The smallest effect that the design could have seen, in words"
     who = f"{config['S']} members and {config['N']} probe examples"
     if not effect or effect['strength'] is None: return f'With {who} no effect of a size that we tried would have been found in four cases of five.'
-    return f"With {who}, {effect['rank']} shared axes of {effect['strength']:.2g} nats each, which make {effect['share']:.1%} of the variance between members, would have been found in {effect['power']:.0%} of cases; weaker structure cannot be excluded."
+    return f"With {who}, {effect['rank']} shared axes of {effect['strength']:.2g} nats each, along which {effect['share']:.1%} of the variance between members lies, would have been found in {effect['power']:.0%} of {effect['populations']} simulated populations; weaker structure cannot be excluded."
 
 def _verdict(tests:dict)->dict:
     "Rungs above `example` on which the figure that decides is beyond chance at 5% (Holm), those on which it is not, and what that says; or the smallest effect that would have been seen"
@@ -119,9 +119,10 @@ def _verdict(tests:dict)->dict:
 
 def _notes(pop, tests:dict)->list:
     "What a reader must know before reading the figures"
-    n, first, bound = [], tests['null']['held_out_top2'], int(at_bound(pop.temperature).sum())
+    n, first, T = [], tests['null']['held_out_top2'], pop.temperature
     if pop.kind=='labels' or pop.probe_labels is None: n.append('The outputs have no temperature to fit (hard predictions, or no labels), so calibration is left out, of the shuffled populations too.')
-    if bound: n.append(f'{bound} of {pop.S} members have their temperature at the bound, for want of errors on the probe.')
+    for at,why in ((at_bound(T)&(T<1), 'make too few errors on the probe to be calibrated'), (at_bound(T)&(T>1), 'give outputs that say next to nothing of the labels')):
+        if at.any(): n.append(f'{at.sum()} of {pop.S} members {why}: their temperature is at its bound.')
     decides = tests['null']['evr_top2'] if first['p'] is None else first
     if first['p'] is None: n.append(f"The held-out EVR {first['reason']}.")
     if decides['observed'] is None or np.isnan(decides['observed']): n.append('Members do not differ on the probe: there is nothing to test.')
@@ -145,8 +146,8 @@ def artifact_tests(pop, # a Population
     r = dict(config=config, **null_tests(pop, m, seed, progress), stability=stability_tests(pop, resamples, seed, progress), **structure_tests(pop, m, resamples, seed), **metric_tests(pop, m, seed))
     grams, one = probe_grams(refitted(*outputs(pop))), 'evr_top2' if r['null']['held_out_top2']['p'] is None else 'held_out_top2'
     r['null']['cross_probe_top2']['interval'] = cross_probe_interval(grams)
-    r['influence'] = {k: dict(zip(pop.ids, v)) for k,v in leave_one_out(grams, seed=seed).items()} if pop.S>3 else None
-    seen = pop.kind!='labels' and r['null'][one]['observed']>0 # members that are all the same, and hard predictions, have nothing to plant an axis in
+    r['influence'] = {k: dict(zip(pop.ids, v)) for k,v in leave_one_out(grams, **({} if pop.S<50 else dict(R=10, halves=20)), seed=seed).items()} if pop.S>4 else None
+    seen = pop.kind!='labels' and np.isfinite(r['null'][one]['observed']) # members that are all the same, and hard predictions, have nothing to plant an axis in
     r['effect'] = smallest_effect(pop, float(r['null'][one]['needed']), n=40, statistic=held_evr if one=='held_out_top2' else top2, seed=seed) if seen else None
     r['primary'] = dict(statistic='held_out_top2', stated='before looking', **r['null']['held_out_top2'])
     return r | dict(notes=_notes(pop, r), verdict=_verdict(r))
@@ -164,7 +165,7 @@ def summary(tests:dict # as from `artifact_tests`
     first = 'evr_top2' if tests['null']['held_out_top2']['p'] is None else 'held_out_top2'
     for r,o in tests['ladder'].items():
         if r!='example': out.append(f"{'  shuffled by '+r:37}" + (f"{f(o[first]['observed'])}   {rng(o[first]):26} {o[first]['p']:5.3f} (Holm {o[first]['p_holm']:.3f})" if first in o else f"     –   {o['reason'].split(': ', 1)[-1]}"))
-    out.append(f"axes above chance: {tests['n_axes']['count']}" + (f"; clusters: {tests['clusters']['k']}, silhouette {f(tests['clusters']['observed'])}, p {tests['clusters']['p']:.3f}" if tests['clusters'] else ''))
+    out.append(f"axes above chance: {tests['n_axes']['count']} (p {', '.join(format(t['p'], '.3f') for t in tests['n_axes']['tested'])})" + (f"; clusters: {tests['clusters']['k']}, silhouette {f(tests['clusters']['observed'])}, p {tests['clusters']['p']:.3f}" if tests['clusters'] else ''))
     for name,s in (('stability, halves of the probe', tests['stability']), ('stability, bootstrap (a view)', tests['stability']['bootstrap'])):
         out.append(f"{name:37}{f(s['observed']['mean'])}   {rng(s['permuted'])}")
     low = min((r for r in tests['metrics'] if f(r['procrustes']).strip()!='–'), key=lambda r: r['procrustes'], default=None)

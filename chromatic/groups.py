@@ -67,7 +67,7 @@ def pseudo_f(D2:np.ndarray, L:np.ndarray # [S,S] squared dissimilarities, [n,S] 
     with np.errstate(invalid='ignore'): # members all the same: NaN, which is no evidence
         return (total-within)/(len(H)-1) / (np.maximum(within, 1e-12*total)/(S-len(H))), 1-within/total
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Permanova(Null):
     "Pseudo-F as observed and relabelled, and the share of the squared distances that lies between groups"
     r2:float=np.nan # 0 to 1; (a-1)/(S-1) on average over relabellings

@@ -73,7 +73,9 @@ def ladder(pop, # a Population
                     found = run({(w,k): f if w=='example' else of_residual(f) for w,what in (('example',statistics), ('residual',others)) for k,f in what.items()}, 'example')
                     out |= {w: {k: replace(found[w,k], made=found[w,k].made|dict(shuffle=w)) for k in what} for w,what in (('example',statistics), ('residual',others))}
             if rung not in out: out[rung] = run(statistics if rung=='example' else others, rung)
-        except UserError as e: out[rung] = str(e)
+        except UserError as e:
+            if rung=='example': raise
+            out[rung] = str(e)
     return {r: out[r] for r in rungs}
 
 # %% ../nbs/14a_ladder.ipynb #14aa0011

@@ -21,7 +21,7 @@ from .mds import *
 from .resample import *
 
 # %% ../nbs/14_nulls.ipynb #44ae9bcb
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Null:
     "A statistic as observed, and as found on m shuffled populations"
     observed:np.ndarray # a number, or [...]
@@ -45,6 +45,7 @@ class Null:
     mean = property(lambda self: self.values.mean(0), doc='Mean under the null')
     range = property(lambda self: np.percentile(self.values, [2.5,97.5], axis=0), doc='The middle 95% under the null, [2,...]')
 
+    def __repr__(self): return f'Null(observed {np.round(self.observed, 4)}, by chance {np.round(self.mean, 4)}, p {np.round(self.p, 4)}, m {len(self.values)})'
     def __getitem__(self, i): return Null(np.asarray(self.observed)[i], self.values[:,i], self.lower, self.made)
 
 # %% ../nbs/14_nulls.ipynb #619504a4
@@ -67,6 +68,7 @@ def _groups(pop, how:str)->list: # index arrays
     "Members among whom outputs may be dealt: all, those of a group, or those of adjacent probe accuracy, about four together"
     if how=='all': return [np.arange(pop.S)]
     if how=='group':
+        if (lost := pop.members.group.isna()).any(): raise UserError(f'within-group: member {pop.members.id[lost].iloc[0]!r} has no group')
         found = [np.flatnonzero(pop.members.group==g) for g in pop.members.group.unique()]
         if not 1<len(found)<pop.S: raise UserError(f'within-group: {"all members are of one group" if len(found)<2 else "no group has two members"}')
         return found

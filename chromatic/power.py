@@ -22,25 +22,27 @@ def with_axes(d:Draw, # a shuffled population
               y:np.ndarray, # [N] labels in its order, or None
               strength:float, # sd of each axis in calibrated logits, nats
               rng, rank:int=2 # number of axes
-             )->Draw:
-    "Shared axes added to the calibrated logits, and T fitted anew"
+             )->tuple: # Draw; doses [S,rank]
+    "Shared axes added to the calibrated logits, and T fitted anew where there are labels"
     C,S,N = d.probs.shape
     dose, axes = rng.standard_normal((S,rank), dtype=np.float32), rng.standard_normal((rank,C*N), dtype=np.float32)
     z = np.moveaxis(safe_log(d.probs) + np.float32(strength)*(dose@axes).reshape(S,C,N).swapaxes(0,1), 0, -1)
-    return Draw(np.moveaxis(softmax(z, 1. if y is None else fit_temperature(z, y)), -1, 0))
+    return Draw(np.moveaxis(softmax(z, 1. if y is None else fit_temperature(z, y)), -1, 0)), dose
 
 def detection(pop, # a Population
               strength:float, # nats
               n:int=60, # shuffled populations
               rank:int=2, statistic=held_evr, shuffle:str='example', seed:int=0
-             )->tuple: # [n] the statistic; the mean share of the variance between members that the axes make
+             )->tuple: # [n] the statistic; the mean share of the variance between members that lies along the doses, beyond chance
     "A statistic on shuffled populations with planted axes; all strengths see the same shuffles and axes"
     if pop.kind=='labels': raise UserError('power: hard predictions have no logits to plant an axis in')
-    draws = Shuffler(pop, shuffle, seed=seed)
-    def one(i):
-        d = draws[10**6+i] # no shuffle that the null has seen
-        e = with_axes(d, draws.y, strength, np.random.default_rng([seed,i,1]), rank)
-        return statistic(e), 1-np.trace(d.gram)/np.trace(e.gram)
+    draws, chance = Shuffler(pop, shuffle, seed=seed), rank/(pop.S-1)
+    y = None if at_bound(pop.temperature).any() else draws.y # a T at its bound calibrates nothing, and is let be
+    def one(i): # no shuffle that the null has seen
+        e, dose = with_axes(draws[10**6+i], y, strength, np.random.default_rng([seed,i,1]), rank)
+        Q = np.linalg.qr(dose-dose.mean(0))[0].astype(float)
+        along = np.trace(Q.T@e.gram@Q)/(np.trace(e.gram) or np.nan)
+        return statistic(e), (along-chance)/(1-chance) if chance<1 else np.nan
     values, shares = zip(*each(one, range(n)))
     return np.array(values), float(np.mean(shares))
 

@@ -44,7 +44,7 @@ def ladder_table(tests:dict):
 def structure_notes(tests:dict)->list:
     "Axes above chance, clusters, given groups, and whether the figure rests on one member"
     out, c, g, axes = [], tests.get('clusters'), tests.get('groups') or {}, tests.get('n_axes')
-    if axes: out.append(f"Axes above chance, counted until the first that is not: {axes['count']}. Each is compared with what is left once those before it are gone, so the bars above may look otherwise.")
+    if axes: out.append(f"Axes above chance, counted until the first that is not: {axes['count']} (p {', '.join(p_value(t['p']) for t in axes['tested'])}, not corrected). Each is compared with what is left once those before it are gone, so the bars above may look otherwise.")
     if c and c['observed'] is not None:
         out.append(f"Clusters that nobody gave: the best cut makes {c['k']}"+(f" (of {', '.join(map(str, c['sizes']))} members)" if c.get('sizes') else '')+f", with a mean silhouette of {number(c['observed'],2)}; shuffled populations, clustered anew, give {number(c['mean'],2)} ({span(c['lo'],c['hi'],2)}), p = {p_value(c['p'])}. On half of the probe the same clusters come again with an adjusted Rand index of {number(c['again']['mean'],2)}, against {number(c['again_permuted']['mean'],2)} for shuffled members."
                    + (' One member stands apart from all others: that is an outlier, and no cluster.' if 1 in (c.get('sizes') or []) and c['p']<=LEVEL else ''))
@@ -52,8 +52,9 @@ def structure_notes(tests:dict)->list:
     name, one = primary(tests), (tests.get('influence') or {}).get('held_out_evr' if primary(tests)=='held_out_top2' else 'evr') or {}
     moved = {k: v for k,v in one.items() if v is not None}
     if moved:
-        k = max(moved, key=lambda k: abs(moved[k]))
-        out.append(f"The member that matters most to the figure that decides is {k}: with it {number(tests['null'][name]['observed'],4)}, without it {number(tests['null'][name]['observed']+moved[k],4)}.")
+        usual, full = float(np.median(list(moved.values()))), tests['null'][name]['observed'] # leaving anybody out moves the figure
+        k = max(moved, key=lambda k: abs(moved[k]-usual))
+        out.append(f"The member that matters most to the figure that decides is {k}: without it {number(full+moved[k],4)}, without another as a rule {number(full+usual,4)}, with all {number(full,4)}.")
     return [P(o, cls='note') for o in out]
 
 def stability_table(tests:dict):
