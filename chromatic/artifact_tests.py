@@ -54,7 +54,8 @@ def null_tests(pop, # a Population
     steps = dict(example={k: row(nulls[k]) for k in ('held_out_top2','evr_top1','evr_top2') if k in nulls}) | {r: o if 'reason' in o else {k: row(n)|(dict(p_holm=high[r,k]) if k==first else {}) for k,n in o.items()} for r,o in above.items()}
     axes, n = rungs['example']['axes'], min(pop.S-1, 20)
     (lo,hi) = axes.range
-    return dict(null=rows, ladder=steps, spectrum=dict(observed=axes.observed[:n], mean=axes.mean[:n], lo=lo[:n], hi=hi[:n]))
+    by = {how: row(Null(evr(axes.observed, how)[:2].sum(), np.array([evr(v, how)[:2].sum() for v in axes.values]))) for how in ('positive','trace','absolute','squared')} # of shares, as of eigenvalues
+    return dict(null=rows, ladder=steps, spectrum=dict(observed=axes.observed[:n], mean=axes.mean[:n], lo=lo[:n], hi=hi[:n], top2=by))
 
 # %% ../nbs/17_artifact_tests.ipynb #d99b9f82
 def _spread(v:np.ndarray)->dict: return dict(mean=v.mean(), lo=np.percentile(v, 2.5), hi=np.percentile(v, 97.5), quartiles=np.percentile(v, [25,50,75]))
@@ -85,7 +86,7 @@ def structure_tests(pop, # a Population
                     m:int=999, # relabellings; shuffled populations are at most 199
                     resamples:int=200, # of the probe, at most 100 are taken
                     seed:int=0
-                   )->dict: # n_axes, groups, clusters
+                   )->dict: # n_axes, groups, clusters, negative_inertia
     "How many axes are above chance; whether the groups of the table are apart; whether there are clusters that nobody gave"
     few, R = min(m, 199), min(resamples, 100)
     count, tested = n_axes(pop, m, seed)
@@ -95,7 +96,8 @@ def structure_tests(pop, # a Population
     if pop.S>3 and tested and np.isfinite(tested[0].observed): # members that are all the same have no clusters
         c = cluster_stability(pop, R=R, seed=seed)
         found = row(cluster_test(pop, m=few, seed=seed)) | dict(k=c.k, sizes=sorted(np.bincount(c.labels).tolist(), reverse=True), again=_spread(c.ari), again_permuted=_spread(c.chance))
-    return dict(n_axes=dict(count=count, m=m, tested=[row(t) for t in tested]), groups=groups, clusters=found)
+    bent = None if pop.kind=='labels' else row(null_distribution(pop, dict(sym_kl=inertia('sym_kl')), few, seed)['sym_kl'])
+    return dict(negative_inertia=dict(sym_kl=bent), n_axes=dict(count=count, m=m, tested=[row(t) for t in tested]), groups=groups, clusters=found)
 
 # %% ../nbs/17_artifact_tests.ipynb #18783532
 def say_effect(effect:dict, # of `smallest_effect`

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'COVARIATES', 'EXPLAINED', 'TESTS', 'primary', 'test_table', 'ladder_table', 'structure_notes',
-           'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table', 'member_table']
+           'definition_table', 'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table',
+           'member_table']
 
 # %% ../nbs/18a_tables.ipynb #18b00002
 import numpy as np, pandas as pd
@@ -56,6 +57,15 @@ def structure_notes(tests:dict)->list:
         k = max(moved, key=lambda k: abs(moved[k]-usual))
         out.append(f"The member that matters most to the figure that decides is {k}: without it {number(full+moved[k],4)}, without another as a rule {number(full+usual,4)}, with all {number(full,4)}.")
     return [P(o, cls='note') for o in out]
+
+def definition_table(analysis:dict, tests:dict):
+    "EVR of the first two axes by every definition in use, beside chance; the default first"
+    t = (tests.get('spectrum') or {}).get('top2') or {}
+    names = dict(positive='positive eigenvalues (the default)', trace='the trace, negative ones included', absolute='absolute values', squared='squares')
+    rows = [{'EVR of two axes, as a share of':names[k], 'observed':percent(sum(v if v is not None else np.nan for v in analysis['evr'][k][:2])), 'mean by chance':percent(t[k]['mean']), '95% by chance':f"{percent(t[k]['lo'])} to {percent(t[k]['hi'])}"} for k in names if k in t and k in analysis['evr']]
+    bent = (tests.get('negative_inertia') or {}).get('sym_kl')
+    note = [P(f"Share of the spectrum of sym_kl that no Euclidean map can show: {percent(bent['observed'])}, by chance {percent(bent['mean'])} ({percent(bent['lo'])} to {percent(bent['hi'])}). Effective dimension: see the table above.", cls='note')] if bent and bent['observed'] is not None else []
+    return Div(Details(Summary('The same by other definitions, and what no map can show'), grid(pd.DataFrame(rows)), *note)) if rows else ''
 
 def stability_table(tests:dict):
     "How well maps of resampled probes agree with the map of the whole, beside the same for shuffled populations"
