@@ -116,21 +116,14 @@ class Draw:
     @cached_property
     def grams(self)->np.ndarray: # [blocks,S,S] float64
         "Inner products of deviations from the members' mean, a block of examples each"
-        X, N = self.probs.astype(np.float64), self.probs.shape[2]
-        X -= X.mean(1, keepdims=True)
+        C,S,N = self.probs.shape
         cuts = np.cumsum([0]+[len(o) for o in np.array_split(range(N), min(self.blocks, N))]) # as `probe_grams` cuts them
-        return self._inside(np.stack([(x@x.transpose(0,2,1)).sum(0) for x in (X[:,:,a:b] for a,b in zip(cuts, cuts[1:]))])/(N*len(X)))
+        def product(x): # [C,S,n]: in double precision no more at a time than a cache holds
+            x = np.subtract(x, x.mean(1, keepdims=True, dtype=np.float64), dtype=np.float64).swapaxes(0, 1).reshape(S,-1)
+            return x@x.T
+        return self._inside(np.stack([product(self.probs[:,:,a:b]) for a,b in zip(cuts, cuts[1:])])/(N*C))
 
     gram = cached_property(lambda self: self.grams.sum(0))
-
-    def distances(self, metric:str # one of those that take probabilities, their logarithms or labels
-                 )->np.ndarray: # [S,S]
-        "D2 under any metric"
-        P, want = np.moveaxis(self.probs, 0, -1), get_metric(metric).input
-        D = pairwise(P.argmax(2) if want=='labels' else safe_log(P) if want=='log_probs' else P, metric)
-        if self.without is None: return D
-        B = self._inside(gram(D))
-        return B.diagonal()[:,None]+B.diagonal()-2*B
 
     @cached_property
     def residual(self)->'Draw':
@@ -204,7 +197,8 @@ class Shuffler:
         p, uy = self._probs(self.u), self.u[self.y,:,np.arange(len(self.y))].T
         m = (p*self.u).sum(0)
         d = self.u-m
-        return np.stack([m-uy, (p*d**2).sum(0), (p*d**3).sum(0), uy])
+        v, pd = (p*d*d).sum(0), p*d*d*d
+        return np.stack([m-uy, v, pd.sum(0), (pd*d).sum(0)-3*v*v, uy]) # derivatives of the NLL in 1/T, at T=1
 
     def observed(self)->Draw: return Draw(self._probs(self.u, self.b), covariates=lambda: self._columns(self.traits, self.logT-np.log(self.b))[:,self.varies])
 
@@ -220,13 +214,19 @@ class Shuffler:
 
     def _refitted(self, u, rows, logT): # logT [S]: of the outputs that a member was given, so that its T in all keeps to the bounds
         ends = np.exp(logT)/self.bounds[1], np.exp(logT)/self.bounds[0]
-        g,h,k,uy = rows.mean(-1, dtype=np.float64)
-        with np.errstate(all='ignore'): b = 1-2*g*h/(2*h*h-g*k)
+        g,h,k,l,uy = rows.mean(-1, dtype=np.float64)
+        with np.errstate(all='ignore'):
+            t = -2*g*h/(2*h*h-g*k)
+            b = 1+t-(g+t*(h+t*(k/2+t*l/6)))/(h+t*(k+t*l/2))
         for _ in range(6):
             if not (abs(b-1)<.5).all(): break
             p = self._probs(u, b)
-            step = ((p*u).sum(0).mean(-1, dtype=np.float64)-uy)/(h+k*(b-1))
-            if (abs(step)<1e-6).all() and (b>=ends[0]).all() and (b<=ends[1]).all(): return p, b
+            m = (p*u).sum(0)
+            step = (m.mean(-1, dtype=np.float64)-uy)/(h+k*(b-1))
+            if (abs(step)<1e-4).all() and (b-step>=ends[0]).all() and (b-step<=ends[1]).all(): # the last bit to first order
+                turn = np.subtract(m, u)*step[:,None].astype(u.dtype)
+                turn += 1
+                return np.multiply(p, turn, out=p), b-step
             b = np.clip(b-step, *ends)
         wide = np.exp(logT.min())/self.bounds[1], np.exp(logT.max())/self.bounds[0]
         b = np.clip(1/fit_temperature(np.moveaxis(u, 0, -1), self.y, (1/wide[1], 1/wide[0])), *ends)

@@ -36,6 +36,7 @@ def detection(pop, # a Population
              )->tuple: # [n] the statistic; the mean share of the variance between members that lies along the doses, beyond chance
     "A statistic on shuffled populations with planted axes; all strengths see the same shuffles and axes"
     if pop.kind=='labels': raise UserError('power: hard predictions have no logits to plant an axis in')
+    if n<1 or not 1<=rank<pop.S or not strength>=0: raise UserError(f'power: n {n}, rank {rank}, strength {strength}; expected n of at least 1, rank from 1 to {pop.S-1}, strength of at least 0')
     draws, chance = Shuffler(pop, shuffle, seed=seed), rank/(pop.S-1)
     y = None if at_bound(pop.temperature).any() else draws.y # a T at its bound calibrates nothing, and is let be
     def one(i): # no shuffle that the null has seen
@@ -53,6 +54,7 @@ def smallest_effect(pop, # a Population
                     rank:int=2, statistic=held_evr, shuffle:str='example', m:int=199, seed:int=0
                    )->dict: # strength (nats), statistic (its mean there), share (of variance), power
     "The strength of planted axes that a test at 5% sees with that power, by bisection; strength is None where 5 nats are not enough"
+    if not 0<power<1: raise UserError(f'power: {power}, expected a share between 0 and 1')
     if needed is None: needed = null_distribution(pop, dict(s=statistic), m, seed, shuffle)['s'].needed
     lo, hi, best = np.log(.005), np.log(5.), None
     for at in [hi] + [None]*9:
@@ -72,6 +74,7 @@ def power(S:int=12, N:int=5000, C:int=10, # members, probe examples, classes
           statistic=held_evr, shuffle:str='example', m:int=199, n:int=100, seed:int=0
          )->dict: # strength, power and its 95% interval, statistic, share of the variance, what was needed
     "How often a test at 5% would see shared axes of that strength in a population of that design"
+    if min(S, N, C)<2 or S<3: raise UserError(f'power: S {S}, N {N}, C {C}; expected at least 3 members, 2 examples and 2 classes')
     pop = exchangeable(S, N, C, seed) if like is None else dealt(like, S, N, seed)
     if S<8 and statistic is held_evr: raise UserError(f'power: the held-out EVR needs at least 8 members, and here are {S}; pass another statistic, such as top2')
     needed = float(null_distribution(pop, dict(s=statistic), m, seed, shuffle)['s'].needed)

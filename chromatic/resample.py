@@ -12,6 +12,7 @@ from functools import partial
 import joblib, numpy as np
 from fastprogress.fastprogress import progress_bar
 from scipy import stats
+from threadpoolctl import threadpool_limits
 from .files import UserError
 from .calibration import *
 from .distances import *
@@ -33,7 +34,7 @@ def refitted(x:np.ndarray, # [S,N,C] and
 # %% ../nbs/13_resample.ipynb #c6a3828c
 def each(f, items)->list:
     "`f` of each item, in order, on a thread a core: NumPy does its work outside the interpreter's lock"
-    return joblib.Parallel(joblib.cpu_count(), require='sharedmem')(joblib.delayed(f)(i) for i in items)
+    with threadpool_limits(1, 'blas'): return joblib.Parallel(joblib.cpu_count(), require='sharedmem')(joblib.delayed(f)(i) for i in items) # a thread each, and none within
 
 def resamples(N:int, # examples
               R:int, # how many resamples
