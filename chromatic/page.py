@@ -19,7 +19,7 @@ CSS = '''
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 900px; background: var(--paper); color: var(--ink); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif; overflow-wrap: break-word }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 600 } h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: .9rem; border-top: 1px solid var(--rule); font-weight: 600 }
 .sub, figcaption, .note { color: var(--soft); font-size: .9rem } .sub { margin: 0 0 1.6rem } a { color: var(--link) }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: .9rem; margin: 1.4rem 0 }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(185px, 1fr)); gap: .9rem; margin: 1.4rem 0 }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem 1rem } .tile b { display: block; font-size: 1.7rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: .87rem; display: block; line-height: 1.4 }
 .verdict { font-size: 1.08rem } .verdict p { margin: .55rem 0 } .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4 } .yes { color: var(--good) } .no { color: var(--bad) }
 figure { margin: 1.2rem 0 } figure img { display: block; max-width: min(100%, 760px); height: auto; margin: 0 auto; background: #fff; border-radius: .5rem; padding: .5rem } figcaption { margin-top: .45rem } figure .scroll { margin: 0 }
@@ -67,8 +67,8 @@ def plural(n:int, word:str)->str:
     return f'{n} {word}' + 's'*(n!=1)
 
 def percent(v)->str:
-    "A share as a percentage, or – where there is none"
-    return '–' if v is None or not math.isfinite(v) else f'{100*v:.1f}%'
+    "A share as a percentage, with a digit more below 1%, or – where there is none"
+    return '–' if v is None or not math.isfinite(v) else f'{100*v:.{1 if abs(v)>=.01 or not v else 2}f}%'
 
 # %% ../nbs/09_page.ipynb #1551ca8b
 def document(title:str, *body # elements

@@ -29,8 +29,8 @@ TESTS = dict(held_out_top2='held-out EVR, axes 1 and 2', evr_top1='EVR, axis 1',
 def test_table(tests:dict):
     "Every statistic beside its own null, the one fixed beforehand in bold"
     rows = {k: tests['null'][k] for k in TESTS if tests['null'].get(k)}
-    seen = lambda v: number(v.get('observed'))+(' '+span(*v['interval']) if v.get('interval') is not None else '')
-    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':seen(v), 'mean by chance':number(v.get('mean')), '95% by chance':span(v.get('lo'), v.get('hi')),
+    seen = lambda v: number(v.get('observed'),4)+(' '+span(*v['interval'],4) if v.get('interval') is not None else '')
+    df = pd.DataFrame([{'statistic':TESTS[k], 'observed':seen(v), 'mean by chance':number(v.get('mean'),4), '95% by chance':span(v.get('lo'), v.get('hi'),4),
                         'p':p_value(v.get('p')), 'p, Holm':p_value(v.get('p_holm'))} for k,v in rows.items()])
     return grid(df, strong=[i for i,k in enumerate(rows) if k==primary(tests)])
 
