@@ -150,12 +150,12 @@ def write_embeddings(pop, # a `Population`
                     )->dict:
     "Write distances, maps and their figures under `out`/artifacts/embeddings; returns the figures by name"
     to, D, name = Path(out)/'artifacts'/'embeddings', distance_matrices(pop) if D is None else D, default_metric(pop)
-    m, unit, S = classical_mds(D[name]), METRICS[name].unit, pop.S
+    m, unit = classical_mds(D[name]), METRICS[name].unit
     colours, view = palette(m.coords), tsne_view(D[name], seed)
     for k in FILED:
         if k in D: write_npy(to/f'distance_{k}.npy', D[k])
     write_npy(to/'distance_matrix.npy', D[name]); write_npy(to/'mds.npy', m.coords); write_npy(to/'tsne.npy', view)
-    groups = pop.members.group if 1<pop.members.group.nunique()<S else None
+    groups = pop.members.group if 1<pop.members.group.nunique()<pop.S else None
     figs = dict(map=map_figure(m.coords, colours, pop.ids, m.evr(), unit=unit), places=map_figure(m.coords, colours, None, m.evr(), unit=unit, ellipses=places(pop)), spectrum=spectrum_figure(m.evr()),
                 tsne=map_figure(view, colours, pop.ids, names=('t-SNE 1','t-SNE 2')), matrix=cluster_figure(D[name], pop.ids, groups, unit, name))
     for k,file in dict(map='mds', spectrum='spectrum', tsne='tsne').items(): write_figure(to/f'{file}.png', figs[k])
@@ -212,7 +212,7 @@ def analyze(pop, # a `Population`
     if pop.kind!='labels' and pop.probe_labels is not None and pop.test_labels is not None:
         W,gains = subset_gains(pop, gain_sizes(pop.S), seed=seed)
         figs['gain'], diversity = gain_figure(W, gains, D[default_metric(pop)]), gain_correlations(W, gains, D[default_metric(pop)], seed=seed)
-    result, load = analysis(pop, D, diversity, seed, m), None
+    result = analysis(pop, D, diversity, seed, m)
     if np.isfinite(result['evr']['positive'][0]) and pop.S>3:
         load = loadings(pop, classical_mds(D[default_metric(pop)]).coords)
         result['loadings'] = dict(classes=class_table(load).to_dict('records'), examples=example_table(load).to_dict('records'), reliability=loading_reliability(pop, m=min(m, 199), seed=seed).to_dict('records'), labelled=load.labelled)

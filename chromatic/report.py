@@ -10,6 +10,7 @@ import json
 import numpy as np, pandas as pd
 from fastcore.xml import *
 from .page import *
+from .artifact_tests import primary
 from .tables import *
 
 # %% ../nbs/19_report.ipynb #6b7dfd04
