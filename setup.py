@@ -18,6 +18,6 @@ setup(
                    'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     packages = find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), include_package_data = False, zip_safe = False,
     install_requires = cfg['requirements'].split(),
-    extras_require = {'dask': cfg['dask_requirements'].split(), 'umap': cfg['umap_requirements'].split(), 'dev': cfg['dev_requirements'].split()},
+    extras_require = {'dask': cfg['dask_requirements'].split(), 'parquet': cfg['parquet_requirements'].split(), 'umap': cfg['umap_requirements'].split(), 'dev': cfg['dev_requirements'].split()},
     entry_points = {'console_scripts': cfg['console_scripts'].split(),
                     'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]})

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['UserError', 'write_bytes', 'sweep', 'jsonable', 'json_bytes', 'write_json', 'write_npy', 'write_text', 'write_csv',
-           'write_weights', 'figure_bytes', 'write_figure', 'read_json', 'read_csv', 'read_weights', 'read_npy',
-           'sha256', 'lock', 'command_line']
+           'write_weights', 'figure_bytes', 'write_figure', 'read_json', 'read_text', 'read_csv', 'read_parquet',
+           'read_weights', 'read_npy', 'read_npz', 'sha256', 'lock', 'command_line']
 
 # %% ../nbs/00_files.ipynb #62f82e49
-import argparse, contextlib, csv, errno, hashlib, io, json, math, os, sys, tempfile
+import argparse, contextlib, csv, errno, hashlib, io, json, math, os, sys, tempfile, zipfile
 from pathlib import Path
 import numpy as np, pandas as pd
 from fastcore.script import anno_parser
@@ -112,23 +112,43 @@ def write_figure(path, fig, dpi:int=100)->Path:
     return write_bytes(path, figure_bytes(fig, dpi))
 
 # %% ../nbs/00_files.ipynb #41474b8d
+def _unread(e:OSError, path)->UserError:
+    "The `UserError` that says why `path` cannot be read"
+    why = {errno.ENOENT:'no such file', errno.EISDIR:'a folder, expected a file', errno.EINVAL:'not a readable array (truncated or damaged)', errno.EACCES:'permission denied; make it readable', errno.EPERM:'permission denied; make it readable'}
+    return UserError(f'{path}: {why.get(e.errno, e.strerror or e)}')
+
 def _read(path)->bytes:
     try: return Path(path).read_bytes()
-    except FileNotFoundError: raise UserError(f'{path}: no such file') from None
-    except OSError as e: raise _blame(e, path) from e
+    except OSError as e: raise _unread(e, path) from e
 
-def read_json(path, has=()):
+def _first(e)->str: return (str(e) or type(e).__name__).splitlines()[0]
+
+def read_json(path, has=(), fix:str='delete it and run again' # the next step, where it is no JSON
+             ):
     "The contents of a JSON file; `UserError` naming it where it is missing, is no JSON, or is no object that has the keys `has`"
     try: o = json.loads(_read(path))
-    except ValueError as e: raise UserError(f'{path}: not valid JSON ({e}); delete it and run again') from None
+    except (ValueError, RecursionError) as e: raise UserError(f'{path}: not valid JSON ({_first(e)}); {fix}') from None
     gone = [k for k in has if not isinstance(o, dict) or k not in o]
     if gone: raise UserError(f"{path}: not a whole record ({', '.join(gone)} missing); delete it and run again")
     return o
 
-def read_csv(path)->pd.DataFrame:
+def read_text(path)->str:
+    "A text file; `UserError` naming it where it is missing or not UTF-8"
+    try: return _read(path).decode('utf-8-sig')
+    except ValueError as e: raise UserError(f'{path}: not UTF-8 text ({e})') from None
+
+def read_csv(path, **kwargs # handed on to `pandas.read_csv`
+            )->pd.DataFrame:
     "A CSV file as a DataFrame; `UserError` naming it where it is missing or unreadable"
-    try: return pd.read_csv(io.BytesIO(_read(path)))
-    except ValueError as e: raise UserError(f'{path}: not a readable CSV ({e})') from None
+    try: return pd.read_csv(io.BytesIO(_read(path)), **kwargs)
+    except ValueError as e: raise UserError(f'{path}: not a readable CSV ({_first(e)})') from None
+
+def read_parquet(path)->pd.DataFrame:
+    "A parquet file as a DataFrame; `UserError` naming it where it is missing or damaged, or where pyarrow is not installed"
+    data = io.BytesIO(_read(path))
+    try: return pd.read_parquet(data, engine='pyarrow')
+    except ImportError: raise UserError(f'{path}: parquet is read by pyarrow, which is not installed; pip install pyarrow, or save it as .npy or .csv') from None
+    except Exception as e: raise UserError(f'{path}: not a readable parquet file ({_first(e)})') from None
 
 def read_weights(path)->dict:
     "A safetensors file as a dict of CPU tensors; `UserError` naming it where it is missing or damaged"
@@ -137,21 +157,37 @@ def read_weights(path)->dict:
     except Exception as e: raise UserError(f'{path}: not a readable safetensors file ({e})') from None
 
 # %% ../nbs/00_files.ipynb #71370be5
+def _no_array(e:Exception, path)->UserError:
+    why = 'it holds pickled objects, which are refused; save plain numbers' if 'ickle' in str(e) or 'Python objects' in str(e) else 'truncated, or no .npy array'
+    return UserError(f'{path}: not a readable array ({why})')
+
 def read_npy(path,
              shape:tuple=None, # expected; None in a place accepts any length there
              kind:str=None, # expected dtype kinds, e.g. 'f' for floats, 'iu' for integers
-             finite:bool=False # refuse NaN and infinities
+             finite:bool=False, # refuse NaN and infinities
+             mmap:bool=False # map the file, so that only what is used of it is read
             )->np.ndarray:
     "An array from .npy, never executing anything; `UserError` names the file, what was found and what was expected"
-    try: a = np.lib.format.read_array(io.BytesIO(_read(path)), allow_pickle=False)
-    except (ValueError, EOFError, MemoryError) as e:
-        why = 'it holds pickled objects, which are refused' if 'pickle' in str(e) and 'allow_pickle' in str(e) else 'truncated, or no .npy array'
-        raise UserError(f'{path}: not a readable array ({why})') from None
+    try: a = np.lib.format.open_memmap(path, mode='r') if mmap else np.lib.format.read_array(io.BytesIO(_read(path)), allow_pickle=False)
+    except UserError: raise
+    except OSError as e: raise _unread(e, path) from e
+    except Exception as e: raise _no_array(e, path) from None
     if kind and a.dtype.kind not in kind: raise UserError(f'{path}: dtype {a.dtype}, expected kind {kind!r}')
     if shape and (len(shape)!=a.ndim or any(s not in (None,n) for s,n in zip(shape, a.shape))):
         raise UserError(f"{path}: shape {list(a.shape)}, expected {[s or 'any' for s in shape]}")
     if finite and not np.isfinite(a).all(): raise UserError(f'{path}: {int((~np.isfinite(a)).sum())} values are NaN or infinite')
     return a
+
+def read_npz(path)->dict: # name -> array
+    "The arrays of an .npz, never executing anything; `UserError` names the file and the array that cannot be read"
+    name, found = '', {}
+    try:
+        with zipfile.ZipFile(path) as z:
+            for name in z.namelist():
+                with z.open(name) as f: found[name.removesuffix('.npy')] = np.lib.format.read_array(f, allow_pickle=False)
+    except OSError as e: raise _unread(e, path) from e
+    except Exception as e: raise _no_array(e, f'{path}, {name}') if name else UserError(f'{path}: not a readable .npz ({_first(e)})') from None
+    return found
 
 # %% ../nbs/00_files.ipynb #2c0f04cb
 def sha256(o # a path, or bytes

@@ -8,9 +8,11 @@ __all__ = ['MIN_MEMBERS', 'Population', 'check_population', 'covariates']
 # %% ../nbs/06_population.ipynb #bbe57028
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .files import *
+from .arrays import *
 from .calibration import at_bound, ece, fit_temperature, log_softmax, safe_log
 
 # %% ../nbs/06_population.ipynb #9139940b
@@ -20,7 +22,7 @@ MIN_MEMBERS = 3 # two points have no map
 class Population:
     "S members' outputs on N probe and M test examples of C classes, and the table that says who they are"
     members:pd.DataFrame # one row a member: id, seed, recipe, group, order, and any covariates
-    probe:np.ndarray # [S,N,C] float logits or probabilities, or [S,N] int hard predictions
+    probe:np.ndarray # [S,N,C] float logits or probabilities, or [S,N] int hard predictions; may be half precision or a memory map
     probe_labels:np.ndarray=None # [N] int64
     test:np.ndarray=None # [S,M,C] or [S,M], like `probe`
     test_labels:np.ndarray=None # [M] int64
@@ -36,18 +38,16 @@ class Population:
     S = property(lambda self: len(self.members), doc='Number of members')
     N = property(lambda self: self.probe.shape[1], doc='Number of probe examples')
     M = property(lambda self: 0 if self.test is None else self.test.shape[1], doc='Number of test examples')
-    C = property(lambda self: len(self.classes) or (_n_classes(self.kind, self.probe, self.test)), doc='Number of classes')
+    C = property(lambda self: len(self.classes) or (n_classes(self.probe, self.test)), doc='Number of classes')
 
     @cached_property
     def temperature(self)->np.ndarray:
         "[S] temperatures fitted on the probe; 1 where there is nothing to fit (hard predictions, no labels)"
         if self.kind=='labels' or self.probe_labels is None: return np.ones(self.S)
-        single = lambda a: a.astype(np.float32) if a.dtype==np.float16 else a # half precision is too little to calibrate in
         parts = (single(self.probe[i:i+50]) for i in range(0, self.S, 50)) # so that many members, or a memory map, are not copied whole
         return np.concatenate([fit_temperature(p if self.kind=='logits' else safe_log(p), self.probe_labels) for p in parts])
 
     def __repr__(self): return f'Population({self.S} members, {self.N} probe and {self.M} test examples, {self.C} classes, {self.kind})'
-    def _repr_html_(self): return f'<p>{self!r}</p>' + self.members.head(20).to_html(index=False, float_format='{:.4g}'.format)
 
 # %% ../nbs/06_population.ipynb #d03d1600
 def check_population(pop)->Population:
@@ -55,77 +55,92 @@ def check_population(pop)->Population:
     if not isinstance(pop, Population): raise UserError(f'{type(pop).__name__}: expected a Population, as Population.from_arrays(outputs, labels) makes one')
     return pop
 
-def _check(part:str, a:np.ndarray, y, kind:str, S:int, C:int):
-    "Refuse outputs of the wrong shape, type or values, naming the part"
-    if a is None: return
+def _check_form(part:str, a:np.ndarray, kind:str):
     ndim, types = (2,'iu') if kind=='labels' else (3,'f')
     if a.ndim!=ndim or a.dtype.kind not in types: raise UserError(f'{part}: {a.dtype} {list(a.shape)}, expected {dict(i="integers [S,N]",f="floats [S,N,C]")[types[0]]} for {kind}')
+    if not a.size: raise UserError(f'{part}: nothing in it, shape {list(a.shape)}')
+
+def _check(part:str, a:np.ndarray, y, kind:str, S:int, C:int):
+    "Refuse outputs of the wrong shape, type or values, naming the part"
+    if a is None:
+        if y is not None: raise UserError(f'{part}: labels without outputs')
+        return
+    _check_form(part, a, kind)
     if len(a)!=S: raise UserError(f'{part}: outputs of {len(a)} members, but the table has {S}')
-    if kind!='labels':
-        bad = next((i for i,o in enumerate(a) if not np.isfinite(o).all()), None)
-        if bad is not None: raise UserError(f'{part}: member {bad} has NaN or infinite values')
-        if a.shape[2]!=C: raise UserError(f'{part}: {a.shape[2]} classes, expected {C}')
-        if kind=='probs' and (a.min()<0 or abs(a.sum(2, dtype=np.float64)-1).max()>1e-2): raise UserError(f'{part}: rows that are negative or do not sum to 1, expected probabilities')
-    elif a.min()<0 or a.max()>=C: raise UserError(f'{part}: class {int(a.max() if a.max()>=C else a.min())}, expected 0 to {C-1}')
+    if kind!='labels' and a.shape[2]!=C: raise UserError(f'{part}: {a.shape[2]} classes, expected {C}')
+    for m,n in blocks(a):
+        b = a[m,n]
+        if kind=='labels':
+            if b.min()<0 or b.max()>=C: raise UserError(f'{part}: class {int(b.max() if b.max()>=C else b.min())}, expected 0 to {C-1}')
+        elif not (fine := np.isfinite(b)).all(): raise UserError(f'{part}: member {m.start+int(fine.all((1,2)).argmin())} has NaN or infinite values')
+        elif kind=='probs' and (b.min()<0 or abs(row_sums(b)-1).max()>1e-2): raise UserError(f'{part}: rows that are negative or do not sum to 1, expected probabilities')
     if y is None: return
     if np.shape(y)!=(a.shape[1],): raise UserError(f'{part}: {a.shape[1]} examples, but labels of shape {list(np.shape(y))}')
     if np.min(y)<0 or np.max(y)>=C: raise UserError(f'{part}: label {int(np.max(y) if np.max(y)>=C else np.min(y))}, expected 0 to {C-1}')
 
 # %% ../nbs/06_population.ipynb #303ea4a8
-def _n_classes(kind:str, *arrays)->int:
-    "Classes that outputs or labels speak of"
-    return max(int(np.max(o))+1 if np.ndim(o)<3 else np.shape(o)[2] for o in arrays if o is not None and np.size(o))
-
-def _kind(a)->str:
-    "What outputs `a` are: whole numbers [S,N] are labels, rows [S,N,C] that are >= 0 and sum to 1 are probabilities, the rest logits"
-    if a.ndim==2 and a.dtype.kind in 'iu': return 'labels'
-    return 'probs' if a.ndim==3 and a.dtype.kind=='f' and a.size and a.min()>=0 and np.allclose(a.sum(-1), 1, atol=1e-3) else 'logits'
-
-def _class_indices(part:str, y)->np.ndarray:
-    "Labels [N] as int64, or None; what are no whole numbers is refused"
-    if y is None: return None
-    a = np.asarray(y)
-    if a.dtype.kind not in 'iuf' or (a.dtype.kind=='f' and not (a==np.round(a)).all()): raise UserError(f'{part} labels: {a.dtype}, expected the number of a class for each example, from 0')
-    return a.astype(np.int64)
+def _table(S:int, members, ids, groups)->pd.DataFrame:
+    "The table of the members, with the columns that every population has"
+    if members is not None and not isinstance(members, pd.DataFrame): raise UserError(f'members: {type(members).__name__}, expected a DataFrame with a row a member')
+    given = pd.DataFrame(index=range(S)) if members is None else members.reset_index(drop=True)
+    if len(given)!=S: raise UserError(f'members: a table of {len(given)} rows for the outputs of {S} members')
+    if ids is None and members is not None and 'id' not in given: raise UserError('members: the table has no column `id`, the names of the members')
+    ids = list(map(str, given.id if 'id' in given and ids is None else [f'MODEL_{i:04}' for i in range(S)] if ids is None else per_member('ids', ids, range(S))))
+    if 'id' in given and ids!=list(map(str, given.id)): raise UserError('ids: not those of the column `id` of members; give one of the two')
+    t = dict(id=ids, seed=range(S), recipe='', group='', order=range(S)) | {k: given[k] for k in given if k!='id'}
+    return pd.DataFrame(t if groups is None else t|dict(group=per_member('groups', groups, ids)))
 
 @patch(cls_method=True)
-def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,N] hard predictions
+def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,N] hard predictions; or one of these a member, in a list or by name
                 probe_labels=None, # [N] int
                 test=None, test_labels=None, # [S,M,C] or [S,M], and [M] int
-                ids=None, # names of the members
+                ids=None, # [S] names of the members
                 kind:str=None, # 'logits', 'probs' or 'labels'; default: what they look like
-                classes=None, # class names
-                members:pd.DataFrame=None # a table to start from, one row a member
+                classes=None, # [C] class names
+                members:pd.DataFrame=None, # a table to start from, one row a member, with the column `id`
+                groups=None # [S] group of each member, or name -> group
                )->Population:
-    "A population from plain arrays"
-    probe, test = (None if o is None else np.asarray(o, np.float32 if np.asarray(o).dtype==np.float16 else None) for o in (probe, test)) # half precision is too little to calibrate in
-    y, ty = _class_indices('probe', probe_labels), _class_indices('test', test_labels)
-    S, kind = len(probe), _kind(probe) if kind is None else kind
+    "A population from arrays, tensors, lists, or a table of hard predictions with a column a member; they are kept in the precision they have"
+    (names, probe), (tests, test) = (stacked(p, o) if o is not None else (None, None) for p,o in (('probe',probe), ('test',test)))
+    if probe is None or probe.ndim<2: raise UserError(f"probe: {'nothing' if probe is None else f'{probe.dtype} {list(probe.shape)}'}, expected [S,N,C] or [S,N]")
+    S, y, ty = len(probe), class_indices('probe', probe_labels), class_indices('test', test_labels)
     if S<MIN_MEMBERS: raise UserError(f'{S} members: at least {MIN_MEMBERS} are needed for a map')
-    if members is None: members = pd.DataFrame(dict(id=list(ids) if ids is not None else [f'MODEL_{i:04}' for i in range(S)], seed=range(S), recipe='', group='', order=range(S)))
-    if classes is None: classes = map(str, range(probe.shape[2] if probe.ndim==3 else _n_classes(kind, probe, test, y, ty)))
-    return cls(members.reset_index(drop=True), probe, y, test, ty, tuple(classes), kind)
+    table = _table(S, members, names if ids is None and (members is None or 'id' not in members) else ids, groups)
+    if tests:
+        if lost := sorted(set(tests)^set(want := names or list(table.id))): raise UserError(f'{lost[0]!r}: a member of probe or of test alone')
+        test = test[[tests.index(i) for i in want]]
+    kind = kind_of(probe, 'probe') if kind is None else kind
+    if kind=='labels': probe, test = (o.astype(np.int64) if o is not None and o.ndim==2 and o.dtype.kind=='f' and whole_numbers(o) else o for o in (probe, test))
+    for p,o in (('probe',probe), ('test',test)): _check_form(p, o, kind) if o is not None else None
+    if isinstance(classes, str): raise UserError(f'classes: {classes!r}, expected a list of names')
+    if classes is None: classes = map(str, range(probe.shape[2] if probe.ndim==3 else n_classes(probe, test, y, ty)))
+    return cls(table, probe, y, test, ty, tuple(classes), kind)
 
 # %% ../nbs/06_population.ipynb #aa84a6f3
+def _log_block(z, kind:str, T)->np.ndarray: return log_softmax(single(z) if kind=='logits' else safe_log(single(z)), T).astype(np.float32, copy=False)
+
 @patch
 def log_probs(self:Population, split:str='probe', calibrated:bool=True)->np.ndarray:
     "[S,N,C] float32 log-probabilities on 'probe' or 'test', at each member's temperature or at 1"
     z = getattr(self, split)
     if z is None: raise UserError(f'{split}: this population has no such outputs')
     if self.kind=='labels': raise UserError('hard predictions have no probabilities; only the zero_one distance is defined for them')
-    return log_softmax(z if self.kind=='logits' else safe_log(z), self.temperature if calibrated else 1.).astype(np.float32, copy=False)
+    l, T = np.empty(z.shape, np.float32), self.temperature if calibrated else np.ones(self.S)
+    for m,n in blocks(z): l[m,n] = _log_block(z[m,n], self.kind, T[m])
+    return l
 
 @patch
 def probs(self:Population, split:str='probe', calibrated:bool=True)->np.ndarray:
     "[S,N,C] float32 probabilities on 'probe' or 'test', at each member's temperature or at 1"
-    return np.exp(self.log_probs(split, calibrated))
+    l = self.log_probs(split, calibrated)
+    return np.exp(l, out=l)
 
 @patch
 def predictions(self:Population, split:str='probe')->np.ndarray:
     "[S,N] int64 predicted classes on 'probe' or 'test'; ties go to the lower class"
     a = getattr(self, split)
     if a is None: raise UserError(f'{split}: this population has no such outputs')
-    return a.astype(np.int64) if self.kind=='labels' else a.argmax(2)
+    return np.asarray(a).astype(np.int64) if self.kind=='labels' else np.asarray(a).argmax(2)
 
 @patch
 def with_columns(self:Population, **cols # name -> [S] values
@@ -134,18 +149,69 @@ def with_columns(self:Population, **cols # name -> [S] values
     return replace(self, members=self.members.assign(**cols))
 
 @patch
-def take(self:Population, idx # positions in the table
+def take(self:Population, idx # positions in the table, or names
         )->Population:
     "The population of some of the members, in the order of `idx`"
-    idx = np.asarray(idx)
+    idx = np.asarray([idx] if isinstance(idx, str) else idx)
+    if idx.dtype.kind in 'UTO':
+        place = {i: k for k,i in enumerate(self.ids)}
+        if lost := [i for i in idx if i not in place]: raise UserError(f"{str(lost[0])!r}: no such member; they are {', '.join(self.ids[:5])}{', …' if self.S>5 else ''}")
+        idx = np.array([place[i] for i in idx])
     return replace(self, members=self.members.iloc[idx].reset_index(drop=True), probe=self.probe[idx], test=None if self.test is None else self.test[idx])
 
 # %% ../nbs/06_population.ipynb #bc7f4709
 def covariates(pop:Population)->Population:
     "The population with accuracy, confidence, ECE and temperature of its members on the probe as columns"
-    if pop.probe_labels is None: return pop if pop.kind=='labels' else pop.with_columns(confidence=pop.probs(calibrated=False).max(2).mean(1, dtype=np.float64))
-    right = (pop.predictions()==pop.probe_labels).mean(1)
-    if pop.kind=='labels': return pop.with_columns(probe_accuracy=right)
-    raw = pop.probs(calibrated=False)
-    return pop.with_columns(probe_accuracy=right, confidence=raw.max(2).mean(1, dtype=np.float64), ece=ece(raw, pop.probe_labels),
-                            temperature=pop.temperature, log_T=np.log(pop.temperature), T_at_bound=at_bound(pop.temperature))
+    y, k, cols = pop.probe_labels, max(1, 2**20//pop.probe[0].size), dict(probe_accuracy=[], confidence=[], ece=[])
+    for z in (pop.probe[i:i+k] for i in range(0, pop.S, k)):
+        if y is not None: cols['probe_accuracy'].append(((z if pop.kind=='labels' else z.argmax(2))==y).mean(1))
+        if pop.kind=='labels': continue
+        raw = np.exp(_log_block(z, pop.kind, 1.))
+        cols['confidence'].append(raw.max(2).mean(1, dtype=np.float64))
+        if y is not None: cols['ece'].append(ece(raw, y))
+    pop, T = pop.with_columns(**{n: np.concatenate(v) for n,v in cols.items() if v}), pop.temperature
+    return pop.with_columns(temperature=T, log_T=np.log(T), T_at_bound=at_bound(T)) if cols['ece'] else pop
+
+# %% ../nbs/06_population.ipynb #00b06009
+def _cell(v)->str: return f'{v:.4g}' if isinstance(v, (float,np.floating)) else escape(str(v))
+
+def _bar(v:float)->str:
+    inner = f'<span style="display:block;height:100%;width:{100*v:.1f}%;background:currentColor;opacity:.5"></span>'
+    return f'<td style="white-space:nowrap">{v:.4f} <span style="display:inline-block;width:6em;height:.65em;border:1px solid currentColor">{inner}</span></td>'
+
+@patch
+def _repr_html_(self:Population)->str:
+    "What the outputs are, the groups, and a table of the first 20 members"
+    t, size = self.members.head(20), sum(o.nbytes for o in (self.probe, self.test) if o is not None)
+    unit = min(3, max(0, len(str(size))-1)//3)
+    lines = [f"<b>{self.S:,} members</b>: {dict(logits='logits', probs='probabilities', labels='hard predictions')[self.kind]} on {self.N:,} probe{f' and {self.M:,} test' if self.M else ''} examples{' without labels' if self.probe_labels is None else ''}, {self.C:,} classes; "
+             f"{self.probe.dtype}, {size/1000**unit:.3g} {('bytes','kB','MB','GB')[unit]}{', memory-mapped' if isinstance(self.probe, np.memmap) else ''}"]
+    if 'group' in t and (g := self.members.group.value_counts(sort=False)).size>1:
+        lines.append('groups: '+', '.join(f'{escape(str(k))} ({n:,})' for k,n in g[:10].items())+(f' and {len(g)-10:,} more' if len(g)>10 else ''))
+    right = t.probe_accuracy if 'probe_accuracy' in t else None
+    if right is None and self.probe_labels is not None:
+        z = self.probe[:len(t)]
+        if z.size<=10**7: right = ((z if self.kind=='labels' else z.argmax(2))==self.probe_labels).mean(1)
+        else: lines.append('accuracy left out, as there is much to read; <code>covariates(pop)</code> has it')
+    cols = {c: [f'<td>{_cell(v)}</td>' for v in t[c]] for c in t if c not in ('id','probe_accuracy') and not (t[c].astype(str)=='').all()}
+    cols = {'id': [f'<td style="white-space:nowrap">{_cell(v)}</td>' for v in t.id]} | ({} if right is None else {'probe accuracy': [_bar(float(v)) for v in right]}) | cols
+    head = ''.join(f'<th>{escape(str(c))}</th>' for c in cols)
+    rows = ''.join(f"<tr>{''.join(r)}</tr>" for r in zip(*cols.values()))
+    more = f'<p>… and {self.S-len(t):,} more</p>' if self.S>len(t) else ''
+    return f"<p>{'<br>'.join(lines)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
+
+# %% ../nbs/06_population.ipynb #00b0600c
+@patch
+def split(self:Population, share:float=.5, # of the examples that stay the probe
+          seed:int=0)->Population:
+    "The population with a random part of its examples, as many of each class as `share` says, as probe and the rest as test"
+    if self.test is not None: raise UserError('split: the population has test outputs already')
+    if not (isinstance(share, (int,float)) and 0<share<1): raise UserError(f'split: share {share}, expected a number between 0 and 1')
+    N, n, rng = self.N, round(share*self.N), np.random.default_rng(seed)
+    if min(n, N-n)<2: raise UserError(f'split: {n} and {N-n} of {N} examples, expected at least 2 on each side')
+    y, order = self.probe_labels, rng.permutation(N)
+    if y is not None: order = order[rng.permutation(self.C)[y[order]].argsort(kind='stable')] # class after class, at random within
+    mine = np.zeros(N, bool)
+    mine[order] = np.diff((np.arange(N+1)*n+rng.integers(N))//N) # every so many: n in all, and of each class its share to within one
+    probe, test = ((self.probe[:,i], None if y is None else y[i]) for i in (np.flatnonzero(mine), np.flatnonzero(~mine)))
+    return replace(self, probe=probe[0], probe_labels=probe[1], test=test[0], test_labels=test[1])
