@@ -16,10 +16,11 @@ import chromatic
 from .files import *
 from .calibration import *
 from .population import *
-from .runs import load_population
+from .intake import open_population
 from .distances import *
 from .mds import *
 from .plots import *
+from .glance import default_metric, fingerprint
 from .resample import *
 from .influence import leave_one_out
 from .nulls import *
@@ -46,8 +47,7 @@ def primary(tests:dict)->str:
 
 def null_tests(pop, # a Population
                m:int=999, # shuffled populations on each rung
-               seed:int=0,
-               progress:bool=False # show a bar
+               seed:int=0, progress:bool=False # show a bar
               )->dict: # null: statistic -> row, under `example`; ladder: rung -> statistic -> row, or its reason; spectrum: EVR of each axis and its null
     "Every statistic under the example shuffle, held-out and raw EVR on every rung"
     rungs = ladder(pop, EVIDENCE, m, seed, progress=progress, others=dict(held_out_evr=held_evr, evr=raw_evr))
@@ -140,14 +140,13 @@ def _notes(pop, tests:dict)->list:
 def artifact_tests(pop, # a Population
                    m:int=999, # shuffled populations
                    resamples:int=200, # of the probe, for the stability
-                   seed:int=0,
-                   progress:bool=False # show a bar
+                   seed:int=0, progress:bool=False # show a bar
                   )->dict:
     "All evidence for one population; the same arguments give the same values"
     check_m(m)
     if check_population(pop).S<3: raise UserError(f'artifact tests: {pop.S} members, expected at least 3')
     if resamples<1: raise UserError(f'--resamples: {resamples}, expected at least 1')
-    config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric='zero_one' if pop.kind=='labels' else 'prob_mse', shuffle='example',
+    config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric=default_metric(pop), shuffle='example', outputs=fingerprint(pop),
                   temperature_refitted=pop.kind!='labels' and pop.probe_labels is not None, m=m, resamples=resamples, seed=seed,
                   versions=dict(chromatic=chromatic.__version__, numpy=np.__version__))
     r = dict(config=config, **null_tests(pop, m, seed, progress), stability=stability_tests(pop, resamples, seed, progress), **structure_tests(pop, m, resamples, seed), **metric_tests(pop, m, seed))
@@ -222,16 +221,19 @@ def stability_figure(tests:dict # as from `artifact_tests`, or read back from it
     return fig
 
 # %% ../nbs/17_artifact_tests.ipynb #02edd49d
-def artifact_tests_command(out:str='.', # the folder of a run
+def artifact_tests_command(out:str='.', # the folder of a run, or where the results for --outputs go
+                           outputs:str='', # anybody's models: a folder of one file a model, or one array [S,N,C] or [S,N]
+                           labels:str='', # the true classes of its examples
+                           kind:str='', # logits, probs or labels; default: what they look like
+                           groups:str='', # a CSV file with columns member and group
                            m:int=999, # shuffled populations
                            resamples:int=200, # of the probe, for the stability
                            seed:int=0): # of the shuffles and resamples
-    "Test whether the map of the members under --out is more than chance"
-    pop = load_population(out)
+    "Test whether the map of the members under --out, or of --outputs, is more than chance"
+    pop = open_population(out, outputs, labels, kind, groups)
     tests = artifact_tests(pop, m, resamples, seed, progress=sys.stdout.isatty())
     path = write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', tests)
-    print(summary(jsonable(tests)))
-    print(f'tests: {path}')
+    print(summary(jsonable(tests)) + f'\ntests: {path}')
 
 # %% ../nbs/17_artifact_tests.ipynb #9efc82c2
 def main(argv=None): return command_line(artifact_tests_command, argv, 'chromatic.artifact_tests')

@@ -20,6 +20,7 @@ from .calibration import *
 from .distances import *
 from .mds import *
 from .plots import *
+from .glance import default_metric
 from .resample import *
 from .nulls import *
 
@@ -232,11 +233,10 @@ def group_tests(pop, # a Population
                 m:int=999, seed:int=0 # relabellings at most
                )->dict: # plain values: of each test observed, mean, lo, hi, p, p_holm
     "PERMANOVA, PERMDISP and silhouette of the members' groups, p also corrected for the three"
-    groups, metric = list(pop.members.group if groups is None else groups), metric or ('zero_one' if pop.kind=='labels' else 'prob_mse')
+    groups, metric = list(pop.members.group if groups is None else groups), metric or default_metric(pop)
     g, D2 = _codes(groups, pop.S, 2), distance_matrix(pop, metric)
     found = {f.__name__:f(D2, groups, m, seed) for f in (permanova, permdisp, silhouette)}
     high = holm({k:float(n.p) for k,n in found.items()})
     plain = {k:dict(zip(('observed','mean','lo','hi','p','p_holm'), map(float, (n.observed, n.mean, *n.range, n.p, high[k])))) for k,n in found.items()}
     plain['permanova'] |= dict(r2=found['permanova'].r2, r2_mean=int(g.max())/(pop.S-1))
-    sizes = dict(zip(map(str, pd.unique(np.asarray(groups, dtype=object))), np.bincount(g).tolist()))
-    return dict(metric=metric, groups=sizes, relabellings=len(found['permanova'].values), exact=_distinct(g)<=m+1, **plain)
+    return dict(metric=metric, groups=dict(zip(map(str, pd.unique(np.asarray(groups, dtype=object))), np.bincount(g).tolist())), relabellings=len(found['permanova'].values), exact=_distinct(g)<=m+1, **plain)

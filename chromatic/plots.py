@@ -49,16 +49,17 @@ def _free_place(i:int, # whose label
                 px:np.ndarray, # [S,2] markers, pixels
                 taken:list, # boxes of labels set before, (x0,y0,x1,y1)
                 frame:tuple # the axes, likewise
-               )->tuple: # the box with the least in its way
+               )->tuple: # the box with the least in its way, or None where it would lie on another label, on two markers or outside
     def box(angle):
         d = np.array([np.cos(angle), np.sin(angle)])
         c = px[i] + d*(9+np.array(size)/2)
         return (*(c-np.array(size)/2), *(c+np.array(size)/2))
-    def cost(b):
+    def cost(b): # what is in its way; whether it cannot be there
         hit = ((px[:,0]>b[0]-6) & (px[:,0]<b[2]+6) & (px[:,1]>b[1]-6) & (px[:,1]<b[3]+6)).sum()
         over = sum(b[0]<t[2] and t[0]<b[2] and b[1]<t[3] and t[1]<b[3] for t in taken)
-        return hit + over + 3*(b[0]<frame[0] or b[1]<frame[1] or b[2]>frame[2] or b[3]>frame[3])
-    return min((box(a) for a in np.pi/4*np.array([0,4,2,6,1,7,3,5])), key=cost)
+        return over+(b[0]<frame[0] or b[1]<frame[1] or b[2]>frame[2] or b[3]>frame[3])>0 or hit>1, hit
+    best = min((box(a) for a in np.pi/4*np.array([0,4,2,6,1,7,3,5])), key=cost)
+    return None if cost(best)[0] else best
 
 @house_style()
 def scatter_members(ax, # matplotlib Axes, its limits and layout as they will be
@@ -68,15 +69,17 @@ def scatter_members(ax, # matplotlib Axes, its limits and layout as they will be
                     ids:list=None, # S ids; not written for more than 40 members
                     size:float=70. # of a marker, points²
                    )->None:
-    "Draw members in their colours and markers, with labels that keep out of each other's way"
+    "Draw members in their colours and markers, with labels that keep out of each other's way; names without room are left out, and counted"
     for (x,y),c,m in zip(xy, colours, marks or markers(len(xy))): ax.scatter(x, y, s=size, color=c, marker=m, linewidths=0, zorder=3)
     if ids is None or len(xy)>40: return
     ax.figure.draw_without_rendering() # settles the layout, so that pixels are known
     px, taken, back, dpi = ax.transData.transform(xy), [], ax.transData.inverted(), ax.figure.dpi
     for i,s in enumerate(short_ids(ids)):
-        b = _free_place(i, (.09*len(s)*dpi, .14*dpi), px, taken, ax.bbox.extents)
+        b = _free_place(i, (.08*len(s)*dpi, .14*dpi), px, taken, ax.bbox.extents) if s else None
+        if b is None: continue
         taken.append(b)
         ax.text(*back.transform(((b[0]+b[2])/2, (b[1]+b[3])/2)), s, ha='center', va='center', fontsize=9, zorder=4)
+    if len(taken)<(n := sum(map(bool, ids))): ax.text(1, 1.01, f'{len(taken)} of {n} names have room', transform=ax.transAxes, ha='right', va='bottom', fontsize=9, color='#666666')
 
 # %% ../nbs/12_plots.ipynb #5be37b73
 @house_style()

@@ -9,7 +9,7 @@ __all__ = ['LEVEL', 'COVARIATES', 'EXPLAINED', 'TESTS', 'test_table', 'ladder_ta
 # %% ../nbs/18a_tables.ipynb #18b00002
 import numpy as np, pandas as pd
 from fastcore.xml import *
-from .artifact_tests import primary
+from .artifact_tests import NAMES, primary
 from .ladder import RUNGS
 from .page import *
 
@@ -19,8 +19,7 @@ COVARIATES = dict(confidence='mean confidence', ece='calibration error (ECE)', a
 EXPLAINED = {'class':'what goes on within each class', 'within-group':'the groups', 'quality':'accuracy', 'residual':'accuracy, confidence and temperature'}
 
 # %% ../nbs/18a_tables.ipynb #faf5b4d4
-TESTS = dict(held_out_top2='held-out EVR, axes 1 and 2', evr_top1='EVR, axis 1', evr_top2='EVR, axes 1 and 2', cross_probe_top1='cross-probe EVR, axis 1', cross_probe_top2='cross-probe EVR, axes 1 and 2',
-             reliability_1='reliability, axis 1', reliability_2='reliability, axis 2', effective_dimension='effective dimension')
+TESTS = {k: v.replace('1+2', '1 and 2') for k,v in NAMES.items()}
 
 def test_table(tests:dict):
     "Every statistic beside its own null, the one fixed beforehand in bold"
@@ -91,18 +90,19 @@ def axis_table(analysis:dict):
 def ensemble_rows(ensemble:dict):
     "A few sizes of every strategy, best single first; scores on test, accuracy and NLL with their intervals"
     best, S = ensemble['best_single']['chosen_on_probe'], ensemble['strategies']['full'][0]['k']
-    some = {2,3,5,8,12,20,50}&set(range(S))
-    order = sorted(ensemble['strategies'], key=lambda n: (n!='full', n!='random-k', n!='top-k', n))
-    rows = [('best single',best)]+[(n,r) for n in order for r in ensemble['strategies'][n] if n=='full' or r['k'] in some]
+    some, whole = {2,3,5,8,12,20,50}&set(range(S)), ('full','weights','greedy-best')
+    order = sorted(ensemble['strategies'], key=lambda n: (n not in whole, n!='full', n!='random-k', n!='top-k', n))
+    rows = [('best single',best)]+[(n,r) for n in order for r in ensemble['strategies'][n] if n in whole or r['k'] in some]
     cell = lambda r,s: f"{number(r[s]['value'])} {span(r[s]['lo'], r[s]['hi'])}"
     df = pd.DataFrame([{'strategy':n, 'size':str(r['k']), 'accuracy':cell(r,'accuracy'), 'NLL (nats)':cell(r,'nll'), 'Brier':number(r['brier']['value']),
                         'ECE':number(r['ece']['value']), 'regret':number(r['regret']['accuracy'])} for n,r in rows])
     return grid(df, strong=[i for i,(n,_) in enumerate(rows) if n in ('best single','full')])
 
 def gain_table(analysis:dict):
-    "Correlation of distance and gain for every score, arithmetic and empirical apart"
-    names = dict(accuracy='accuracy', nll='likelihood (NLL)', brier='Brier')
-    return grid(pd.DataFrame([{'gain in':names[r['score']], 'over':'the '+r['over'], 'r':number(r['r'],2), '95% interval':span(r['lo'],r['hi'],2), 'p':p_value(r['p']), 'kind':r['kind']} for r in analysis['diversity']]), text=('over','kind'))
+    "Correlation of each measure of difference with each gain; bold where it is beyond chance (Holm), arithmetic marked"
+    names, rows = dict(accuracy='accuracy', nll='likelihood (NLL)', brier='Brier'), analysis['diversity']
+    df = pd.DataFrame([{'measure':r.get('measure', 'distance'), 'gain in':names[r['score']], 'over':'the '+r['over'], 'r':number(r['r'],2), '95% interval':span(r['lo'],r['hi'],2), 'p':p_value(r['p']), 'p, Holm':p_value(r.get('p_holm')) if r['kind']=='empirical' else 'arithmetic'} for r in rows])
+    return grid(df, strong=[i for i,r in enumerate(rows) if (r.get('p_holm') if r.get('p_holm') is not None else 1)<=LEVEL], text=('gain in','over'))
 
 def member_table(members:pd.DataFrame, # `Population.members` with its covariates
                  colours:list # S colours, those of the map
