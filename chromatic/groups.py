@@ -223,7 +223,7 @@ def cluster_stability(pop, # a Population
         z = flat[w, np.arange(pop.N)] * (1 if y is None else np.exp(logT[w].mean(1))[:,None,None].astype(x.dtype))
         again = make(x, k, idx)
         return adjusted_rand_score(full, again), adjusted_rand_score(make(z, k), make(z, k, idx)), again[:,None]==again
-    ari, chance, together = map(np.array, zip(*each(lambda o: one(*o), enumerate(resamples(pop.N, R, how, seed)))))
+    ari, chance, together = map(np.array, zip(*each(lambda o: one(*o), enumerate(resamples(pop.N, R, how, seed)), 5*x.nbytes)))
     return ClusterStability(ari, chance, together.mean(0), k, full)
 
 # %% ../nbs/15_groups.ipynb #4e5820f7

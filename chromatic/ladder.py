@@ -119,7 +119,7 @@ def n_axes(pop, # a Population
             draws = copy(draws)
             draws.y, draws.refit, U = None, False, V[:,:k].astype(X.dtype)
             draws.u = X-np.tensordot(U@U.T, X, (1,1)).swapaxes(0,1)
-        values = np.array(each(lambda i: _top(draws[i].gram, k), range(check_m(m))))
+        values = np.array(each(lambda i: _top(draws[i].gram, k), range(check_m(m)), draws.need))
         tested.append(Null(lam[k]/lam[k:-1].sum() if lam[k]>1e-10*lam[0] else np.nan, values, made=dict(shuffle=shuffle, m=m, seed=seed, refit=draws.refit)))
         if not tested[-1].p<=level: return k, tested
     return len(tested), tested

@@ -30,7 +30,7 @@ def shuffled_stability(pop, # a Population
     def deal(i): # at the mean temperature of those that a member was given: raw ones, as `agreement` calibrates them
         w = who(np.random.default_rng([seed,i]))
         return x[w, np.arange(pop.N)] * (1 if y is None else np.exp(logT[w].mean(1))[:,None,None].astype(x.dtype))
-    return np.array(each(lambda o: agreement(deal(o[0]), y, o[1], k), enumerate(resamples(pop.N, R, how, seed))))
+    return np.array(each(lambda o: agreement(deal(o[0]), y, o[1], k), enumerate(resamples(pop.N, R, how, seed)), 5*x.nbytes))
 
 # %% ../nbs/14b_maps.ipynb #3f6ecfba
 def _relabellings(S:int, m:int, seed:int)->np.ndarray: # [m,S]

@@ -9,7 +9,7 @@ __all__ = ['SHUFFLES', 'STATISTICS', 'Null', 'check_m', 'holm', 'deal', 'get_shu
 # %% ../nbs/14_nulls.ipynb #e717e2b4
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 import numpy as np
 from fastprogress.fastprogress import progress_bar
 from scipy.linalg import orth
@@ -49,9 +49,8 @@ class Null:
     def __getitem__(self, i): return Null(np.asarray(self.observed)[i], self.values[:,i], self.lower, self.made)
 
 # %% ../nbs/14_nulls.ipynb #619504a4
-def check_m(m:int # shuffles
-           )->int:
-    "`m`, if 5% of m+1 is a whole number of shuffles"
+def check_m(m:int)->int:
+    "`m` shuffles, if 5% of m+1 is a whole number of shuffles"
     if m<19 or (m+1)%20: raise UserError(f'--m: {m} shuffles, expected one less than a multiple of 20, such as 99 or 999, so that 5% of m+1 is whole')
     return m
 
@@ -84,17 +83,16 @@ def deal(pop, # a Population
     groups, y = _groups(pop, how), pop.probe_labels
     if by_class and y is None: raise UserError('class: the probe has no labels')
     def who(rng):
-        w = np.empty((pop.S, pop.C if by_class else pop.N), int)
-        for g in groups: w[g] = g[rng.random((w.shape[1],len(g))).argsort(1).T]
+        w = np.empty((pop.S, pop.C if by_class else pop.N), np.int32)
+        for g,n in [(g,n) for g in groups for n in parts(w.shape[1], len(g))]: w[g,n] = g[rng.random((len(w[0,n]),len(g))).argsort(1).T]
         return w[:,y] if by_class else w
     return who
 
 SHUFFLES = {'example': deal, 'class': partial(deal, by_class=True), 'within-group': partial(deal, how='group'),
             'class-within-group': partial(deal, how='group', by_class=True), 'quality': partial(deal, how='quality'), 'residual': deal}
 
-def get_shuffle(pop, name:str # one of SHUFFLES
-               )->Callable: # rng -> [S,N]
-    "The shuffle of that name for this population"
+def get_shuffle(pop, name:str)->Callable: # rng -> [S,N]
+    "The shuffle of that name, one of SHUFFLES, for this population"
     if name not in SHUFFLES: raise UserError(f"shuffle: {name!r}, expected one of {', '.join(SHUFFLES)}")
     return SHUFFLES[name](check_population(pop))
 
@@ -118,10 +116,12 @@ class Draw:
         "Inner products of deviations from the members' mean, a block of examples each"
         C,S,N = self.probs.shape
         cuts = np.cumsum([0]+[len(o) for o in np.array_split(range(N), min(self.blocks, N))]) # as `probe_grams` cuts them
-        def product(x): # [C,S,n]: in double precision no more at a time than a cache holds
-            x = np.subtract(x, x.mean(1, keepdims=True, dtype=np.float64), dtype=np.float64).swapaxes(0, 1).reshape(S,-1)
-            return x@x.T
-        return self._inside(np.stack([product(self.probs[:,:,a:b]) for a,b in zip(cuts, cuts[1:])])/(N*C))
+        G = np.zeros((len(cuts)-1,S,S))
+        for g,a,b in zip(G, cuts, cuts[1:]):
+            for o in [self.probs[:,:,a:b][:,:,n] for n in parts(b-a, C*S, 2**21)]: # no more at a time in double precision
+                x = np.subtract(o, o.mean(1, keepdims=True, dtype=np.float64), dtype=np.float64).swapaxes(0, 1).reshape(S,-1)
+                g += x@x.T
+        return self._inside(np.divide(G, N*C, out=G))
 
     gram = cached_property(lambda self: self.grams.sum(0))
 
@@ -153,8 +153,7 @@ def of_residual(f:Callable)->Callable: return lambda d: f(d.residual) # a statis
 STATISTICS = dict(evr=raw_evr, cross_probe_evr=cross_evr, held_out_evr=held_evr)
 
 # %% ../nbs/14_nulls.ipynb #76b3bdbd
-def shuffle_scale(pop # a Population
-                 )->np.ndarray: # [S]
+def shuffle_scale(pop)->np.ndarray: # [S]
     "What outputs are divided by before they are shuffled: T, or one scale for all where a T sits at its bound and so calibrates nothing"
     T = pop.temperature
     return np.full_like(T, np.exp(np.log(T).mean())) if at_bound(T).any() else T
@@ -167,84 +166,85 @@ def _traits(pop)->np.ndarray: # [q,S,N]
 class Shuffler:
     "Shuffled populations of `pop`, each with its temperatures fitted anew"
     def __init__(self, pop, shuffle:str='example', refit:bool=True, seed:int=0, bounds:tuple=(.05,20.)):
-        self.who, (x,y), scale = get_shuffle(pop, shuffle), outputs(pop), shuffle_scale(pop)
-        self.pop, self.bounds, self.logT, self.b = pop, bounds, np.log(scale), scale/pop.temperature
-        if y is not None: x = log_softmax(x, scale)
-        self.seed, self.order = seed, np.random.default_rng(0).permutation(pop.N)
-        self.u = np.ascontiguousarray(np.moveaxis(x[:,self.order], -1, 0)) # [C,S,N]
-        self.y = None if y is None else y[self.order]
-        self.refit = refit and y is not None
-        if y is not None: self.u -= self.u.max(0)
-        if self.refit: self.rows = self._rows()
+        self.who, scale, S, N = get_shuffle(pop, shuffle), shuffle_scale(pop), pop.S, pop.N
+        self.pop, self.bounds, self.logT, self.b, self.seed = pop, bounds, np.log(scale), scale/pop.temperature, seed
+        self.order, self.u, self.rows = np.random.default_rng(0).permutation(N), np.empty((pop.C,S,N), np.float32), None
+        for m in parts(S, N*pop.C):
+            x,y = outputs(pop, m)
+            self.u[:,m] = np.moveaxis((x if y is None else log_softmax(x, scale[m]))[:,self.order], -1, 0)
+            if y is not None: self.u[:,m] -= self.u[:,m].max(0)
+        self.y, self.refit = (None, False) if y is None else (y[self.order], refit)
+        if self.refit: self.rows = np.concatenate([self._rows(self.u[:,m]) for m in parts(S, N*pop.C)], 1)
 
     traits = cached_property(lambda self: _traits(self.pop)[:,:,self.order])
+    need = property(lambda self: 4*self.u.size+8*self.u[0].size+8*24*self.pop.S**2, doc='Bytes that a shuffled population takes, about')
 
     @cached_property
     def varies(self)->np.ndarray: # [q] whether a covariate differs between the observed members
-        c = self._columns(self.traits, self.logT-np.log(self.b))
+        c = self._columns(self.traits.mean(2, dtype=np.float64), self.logT-np.log(self.b))
         keep = np.ptp(c, axis=0)>1e-6*abs(c).max(0)
         if self.pop.S<2*(keep.sum()+3): raise UserError(f'residual: needs at least {2*(keep.sum()+3)} members with {keep.sum()} covariates, and here are {self.pop.S}')
         return keep
 
-    def _columns(self, traits, logT)->np.ndarray: return np.column_stack([*traits.mean(2, dtype=np.float64), *([] if self.y is None else [logT])]) # [S,q]
+    def _columns(self, traits, logT): return np.column_stack([*traits, *([] if self.y is None else [logT])]) # [S,q]
 
-    def _probs(self, u, b=None):
-        if self.y is None: return u
+    def _probs(self, u, b=None, out=None):
+        if self.y is None: return u if out is None else np.copyto(out, u)
         p = np.exp(u if b is None else b[:,None].astype(u.dtype)*u)
-        return np.divide(p, p.sum(0), out=p)
+        return np.divide(p, p.sum(0), out=p if out is None else out)
 
-    def _rows(self):
-        p, uy = self._probs(self.u), self.u[self.y,:,np.arange(len(self.y))].T
-        m = (p*self.u).sum(0)
-        d = self.u-m
+    def _rows(self, u): # [5,s,N] of some members
+        p, uy = self._probs(u), u[self.y,:,np.arange(len(self.y))].T
+        m = (p*u).sum(0)
+        d = u-m
         v, pd = (p*d*d).sum(0), p*d*d*d
         return np.stack([m-uy, v, pd.sum(0), (pd*d).sum(0)-3*v*v, uy]) # derivatives of the NLL in 1/T, at T=1
 
-    def observed(self)->Draw: return Draw(self._probs(self.u, self.b), covariates=lambda: self._columns(self.traits, self.logT-np.log(self.b))[:,self.varies])
+    def observed(self)->Draw:
+        p = np.concatenate([self._probs(self.u[:,m], self.b[m]) for m in parts(self.pop.S, self.u[:,0].size)], 1)
+        return Draw(p, covariates=lambda: self._columns(self.traits.mean(2, dtype=np.float64), self.logT-np.log(self.b))[:,self.varies])
 
     def __getitem__(self, i:int)->Draw:
         "The i-th shuffled population"
-        C,S,N = self.u.shape
-        who = self.who(np.random.default_rng([self.seed,i]))[:,self.order]
-        at = (who*N + np.arange(N)).ravel()
-        take = lambda a: a.reshape(-1,S*N).take(at, 1).reshape(-1,S,N)
-        u, logT = take(self.u), self.logT[who].mean(1)
-        p, b = self._refitted(u, take(self.rows), logT) if self.refit else (self._probs(u), 1.)
-        return Draw(p, covariates=lambda: self._columns(take(self.traits), logT-np.log(b))[:,self.varies])
+        S, N, who, cuts = *self.u.shape[1:], self.who(np.random.default_rng([self.seed,i])), parts(self.pop.N, self.u[...,0].size, 2**20 if self.u.size<=2**20 else 2**18)
+        kept = lru_cache(len(cuts) if self.u.size<=2**24 else 1) # what is large is taken twice instead
+        at = kept(lambda j: (who[:,self.order[cuts[j]]].astype(np.intp)*N+np.arange(N)[cuts[j]]).ravel())
+        take = lambda a, j: a.reshape(-1,S*N).take(at(j), 1).reshape(len(a),S,-1) # of [...,S,N], a part of the examples
+        means = lambda a: sum(take(a, j).sum(-1, dtype=np.float64) for j in range(len(cuts)))/N
+        u, logT, p, b = kept(lambda j: take(self.u, j)), np.concatenate([self.logT[who[m]].mean(1) for m in parts(S, N)]), np.empty_like(self.u), 1.
+        if self.refit: b = self._refitted(u, means(self.rows), logT, list(enumerate(cuts)), p)
+        for j,n in enumerate([] if self.refit else cuts): self._probs(u(j), out=p[:,:,n])
+        return Draw(p, covariates=lambda: self._columns(means(self.traits), logT-np.log(b))[:,self.varies])
 
-    def _refitted(self, u, rows, logT): # logT [S]: of the outputs that a member was given, so that its T in all keeps to the bounds
-        ends = np.exp(logT)/self.bounds[1], np.exp(logT)/self.bounds[0]
-        g,h,k,l,uy = rows.mean(-1, dtype=np.float64)
+    def _refitted(self, u, rows, logT, cuts, p): # logT [S]: of the outputs that a member was given, so that its T in all keeps to the bounds; p is written to
+        (g,h,k,l,uy), N, m, ends = rows, p.shape[2], np.empty(p.shape[1:], p.dtype), [np.exp(logT)/o for o in self.bounds[::-1]]
         with np.errstate(all='ignore'):
             t = -2*g*h/(2*h*h-g*k)
             b = 1+t-(g+t*(h+t*(k/2+t*l/6)))/(h+t*(k+t*l/2))
         for _ in range(6):
             if not (abs(b-1)<.5).all(): break
-            p = self._probs(u, b)
-            m = (p*u).sum(0)
-            step = (m.mean(-1, dtype=np.float64)-uy)/(h+k*(b-1))
+            for j,n in cuts: m[:,n] = (self._probs(u(j), b, p[:,:,n])*u(j)).sum(0)
+            step = (sum(m[:,n].sum(-1, dtype=np.float64) for _,n in cuts)/N-uy)/(h+k*(b-1))
             if (abs(step)<1e-4).all() and (b-step>=ends[0]).all() and (b-step<=ends[1]).all(): # the last bit to first order
-                turn = np.subtract(m, u)*step[:,None].astype(u.dtype)
-                turn += 1
-                return np.multiply(p, turn, out=p), b-step
+                for j,n in cuts: p[:,:,n] *= (m[:,n]-u(j))*step[:,None].astype(p.dtype)+1
+                return b-step
             b = np.clip(b-step, *ends)
-        wide = np.exp(logT.min())/self.bounds[1], np.exp(logT.max())/self.bounds[0]
-        b = np.clip(1/fit_temperature(np.moveaxis(u, 0, -1), self.y, (1/wide[1], 1/wide[0])), *ends)
-        return self._probs(u, b), b
+        for j,n in cuts: p[:,:,n] = u(j)
+        T = [fit_temperature(np.moveaxis(p[:,s], 0, -1), self.y, (1/ends[1].max(), 1/ends[0].min())) for s in parts(len(uy), p[:,0].size, 2**20)]
+        b = np.clip(1/np.concatenate(T), *ends)
+        for j,n in cuts: self._probs(u(j), b, p[:,:,n])
+        return b
 
 # %% ../nbs/14_nulls.ipynb #ff20c946
 def null_distribution(pop, # a Population
                       statistics:dict, # name -> function of a Draw
-                      m:int=999, # shuffled populations
-                      seed:int=0,
-                      shuffle:str='example', # one of SHUFFLES
+                      m:int=999, seed:int=0, shuffle:str='example', # shuffled populations; one of SHUFFLES
                       refit:bool=True, # fit T on every shuffled population, as one must
-                      progress:bool=False, # show a bar
-                      lower=() # names of statistics whose small values are the unusual ones
+                      progress:bool=False, lower=() # show a bar; names of statistics whose small values are the unusual ones
                      )->dict: # name -> Null
     "Each statistic as observed and on the same m shuffled populations"
     draws, made = Shuffler(pop, shuffle, refit, seed), dict(shuffle=shuffle, m=check_m(m), seed=seed, refit=refit)
     do = lambda d: {k:(of_residual(f) if shuffle=='residual' else f)(d) for k,f in statistics.items()}
     seen, todo = do(draws.observed()), range(m)
-    found = each(lambda i: do(draws[i]), progress_bar(todo, leave=False) if progress else todo)
+    found = each(lambda i: do(draws[i]), progress_bar(todo, leave=False) if progress else todo, draws.need)
     return {k:Null(seen[k], np.array([f[k] for f in found]), k in lower, made) for k in statistics}

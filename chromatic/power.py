@@ -44,7 +44,7 @@ def detection(pop, # a Population
         Q = np.linalg.qr(dose-dose.mean(0))[0].astype(float)
         along = np.trace(Q.T@e.gram@Q)/(np.trace(e.gram) or np.nan)
         return statistic(e), (along-chance)/(1-chance) if chance<1 else np.nan
-    values, shares = zip(*each(one, range(n)))
+    values, shares = zip(*each(one, range(n), 2*draws.need))
     return np.array(values), float(np.mean(shares))
 
 def smallest_effect(pop, # a Population

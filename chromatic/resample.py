@@ -12,6 +12,7 @@ from functools import partial
 import joblib, numpy as np
 from fastprogress.fastprogress import progress_bar
 from scipy import stats
+from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 from .files import UserError
 from .calibration import *
@@ -19,38 +20,36 @@ from .distances import *
 from .mds import *
 
 # %% ../nbs/13_resample.ipynb #fd008ac4
-def outputs(pop # a Population
+def outputs(pop, # a Population
+            members=slice(None) # positions; default all
            )->tuple: # x [S,N,C] float32; labels [N], or None where T cannot be fitted
     "Raw log-probabilities and labels; probabilities (one-hot for hard predictions) and None where T cannot be fitted"
-    if pop.kind=='labels': return (pop.predictions()[...,None]==np.arange(pop.C)).astype(np.float32), None
-    return (pop.probs(), None) if pop.probe_labels is None else (pop.log_probs(calibrated=False), pop.probe_labels)
+    z, y = pop.probe[members], pop.probe_labels
+    if pop.kind=='labels': return (z[...,None]==np.arange(pop.C)).astype(np.float32), None
+    x = log_softmax(z if pop.kind=='logits' else safe_log(z)).astype(np.float32, copy=False)
+    return (np.exp(x, out=x), None) if y is None else (x, y)
 
-def refitted(x:np.ndarray, # [S,N,C] and
-             y:np.ndarray # [N], as from `outputs`
+def refitted(x:np.ndarray, y:np.ndarray # [S,N,C] and [N], as from `outputs`
             )->np.ndarray: # [S,N,C] probabilities
     "Probabilities at temperatures fitted to these examples; `x` as it is where there are no labels"
     return x if y is None else softmax(x, fit_temperature(x, y))
 
 # %% ../nbs/13_resample.ipynb #c6a3828c
-def each(f, items)->list:
-    "`f` of each item, in order, on a thread a core: NumPy does its work outside the interpreter's lock"
-    with threadpool_limits(1, 'blas'): return joblib.Parallel(joblib.cpu_count(), require='sharedmem')(joblib.delayed(f)(i) for i in items) # a thread each, and none within
+def each(f, items, need:int=1)->list: # bytes that an item takes while it is worked on
+    "`f` of each item, in order, on a thread a core, as far as 2 GiB last: NumPy does its work outside the interpreter's lock"
+    with threadpool_limits(1, 'blas'): return joblib.Parallel(max(1, min(joblib.cpu_count(), 2**31//need)), require='sharedmem')(joblib.delayed(f)(i) for i in items) # a thread each, and none within
 
-def resamples(N:int, # examples
-              R:int, # how many resamples
-              how:str='half', # 'half' or 'bootstrap'
-              seed:int=0
+def resamples(N:int, R:int, # examples; how many resamples
+              how:str='half', seed:int=0 # 'half' or 'bootstrap'
              )->list: # R index arrays
     "Random halves of the probe, or bootstrap samples of it"
     if how not in ('half','bootstrap'): raise UserError(f"how: {how!r}, expected 'half' or 'bootstrap'")
     rng = np.random.default_rng(seed)
     return [np.sort(rng.permutation(N)[:N//2] if how=='half' else rng.integers(N, size=N)) for _ in range(R)]
 
-def agreement(x:np.ndarray, # [S,N,C] and
-              y:np.ndarray, # [N], as from `outputs`
+def agreement(x:np.ndarray, y:np.ndarray, # [S,N,C] and [N], as from `outputs`
               idx:np.ndarray, # the examples of a resample
-              k:int=2, # axes
-              full:np.ndarray=None # [S,k] the map of all examples, made if missing
+              k:int=2, full:np.ndarray=None # axes; [S,k] the map of all examples, made if missing
              )->float: # 0 to 1
     "Procrustes correlation of a resample's map, with T refitted, and the full map"
     make = lambda x,y: classical_mds(pairwise(refitted(x,y)), k).coords
@@ -87,8 +86,7 @@ def resampled_distances(x:np.ndarray, # [S,N,C] probabilities, or other outputs
 # %% ../nbs/13_resample.ipynb #5a1c0e04
 class Refitter:
     "Resampled probes with T fitted anew to each"
-    def __init__(self, x:np.ndarray, # [S,N,C] and
-                 y:np.ndarray): # [N], as from `outputs`
+    def __init__(self, x:np.ndarray, y:np.ndarray): # [S,N,C] and [N], as from `outputs`
         self.x, self.y, self.T = x, y, fit_temperature(x, y)
         self.u = np.ascontiguousarray(np.moveaxis(x, -1, 0))/self.T[:,None].astype(x.dtype) # [C,S,N], so that 1 is the T of the whole probe
         self.u -= self.u.max(0)
@@ -137,8 +135,7 @@ class Refitter:
         "The same on each of R resampled probes"
         return np.stack(each(lambda i: self(_weights([i], len(self.y))[0]), _bar(idx, progress)))
 
-def refitted_distances(x:np.ndarray, # [S,N,C] and
-                       y:np.ndarray, # [N], as from `outputs`
+def refitted_distances(x:np.ndarray, y:np.ndarray, # [S,N,C] and [N], as from `outputs`
                        idx:list, # R index arrays, as from `resamples`
                        progress:bool=False # show a bar
                       )->np.ndarray: # [R,S,S] float64
@@ -148,9 +145,7 @@ def refitted_distances(x:np.ndarray, # [S,N,C] and
 # %% ../nbs/13_resample.ipynb #5a1c0e05
 def stability(pop, # a Population
               how:str='half', # 'half' or 'bootstrap'
-              R:int=200, # resamples
-              k:int=2, # axes
-              seed:int=0,
+              R:int=200, k:int=2, seed:int=0, # resamples; axes
               refit:bool=True, # fit T on every resample; otherwise it stays that of the whole probe
               progress:bool=False # show a bar
              )->np.ndarray: # [R]
@@ -163,44 +158,48 @@ def stability(pop, # a Population
 
 # %% ../nbs/13_resample.ipynb #ec61a5d1
 def probe_grams(probs:np.ndarray, # [S,N,C]
-                blocks:int=20,
-                seed:int=0 # of the dealing
+                blocks:int=20, seed:int=0 # how many; of the dealing
                )->np.ndarray: # [blocks,S,S] float64; their sum is B of `prob_mse`
     "Inner products of the members' deviations from their mean, over random blocks of examples"
     S,N,C = probs.shape
     parts = np.array_split(np.random.default_rng(seed).permutation(N), min(blocks, N))
-    X = ((lambda x: (x-x.mean(0)).reshape(S,-1))(probs[:,p].astype(np.float64)) for p in parts)
-    return np.stack([x@x.T for x in X])/(N*C)
+    G = np.empty((len(parts),S,S))
+    for g,p in zip(G, parts):
+        x = probs[:,p].astype(np.float64).reshape(S,-1)
+        x -= x.mean(0)
+        np.divide(x@x.T, N*C, out=g)
+    return G
 
 # %% ../nbs/13_resample.ipynb #95ab9e2f
+def _top(K:np.ndarray, # [...,a,a] symmetric
+         k:int)->tuple: # [...,k], [...,a,k]
+    "The k largest eigenvalues and their vectors, ascending; of large matrices those alone, which is faster"
+    if K.shape[-1]<=64: return tuple(o[...,-k:] for o in np.linalg.eigh(K))
+    return tuple(map(np.stack, zip(*(eigh(m, subset_by_index=[max(0, len(m)-k),len(m)-1], check_finite=False) for m in K))))
+
 def cross_probe(grams:np.ndarray, # [blocks,S,S], as from `probe_grams`
-                k:int=2, # axes
-                R:int=50, # random halves of the blocks
-                seed:int=0
+                k:int=2, R:int=50, seed:int=0 # axes; random halves of the blocks
                )->np.ndarray: # [k]; its sum is the cross-probe EVR of the top k
     "Share of one half-probe's variance on each of the other half's first k axes"
     b = len(grams)
     if b<2: raise UserError(f'cross-probe EVR: {b} block of examples, expected at least 2')
     first = np.random.default_rng(seed).random((R,b)).argsort(1) < b//2
-    G1 = np.tensordot(np.concatenate([first, ~first]).astype(float), grams, 1)
-    G2 = np.roll(G1, R, 0)
-    V = np.linalg.eigh(G1)[1][...,:-k-1:-1]
-    whole = np.trace(G2, axis1=1, axis2=2)[:,None]
-    return ((V*(G2@V)).sum(1)/np.where(whole>0, whole, np.nan)).mean(0)
+    def shares(first): # [2R,k]
+        G1 = np.tensordot(np.concatenate([first, ~first]).astype(float), grams, 1)
+        G2, V = np.roll(G1, len(first), 0), _top(G1, k)[1][...,::-1]
+        whole = np.trace(G2, axis1=1, axis2=2)[:,None]
+        return (V*(G2@V)).sum(1)/np.where(whole>0, whole, np.nan)
+    return np.concatenate([shares(first[r]) for r in parts(R, 2*grams[0].size, 2**20)]).mean(0)
 
 def cross_probe_evr(probs:np.ndarray, # [S,N,C]
-                    k:int=2, # axes
-                    R:int=50, # random halves
-                    seed:int=0
+                    k:int=2, R:int=50, seed:int=0 # axes; random halves
                    )->np.ndarray: # [k]
     "Cross-probe EVR of each of the first k axes"
     return cross_probe(probe_grams(probs, seed=seed), k, R, seed)
 
 # %% ../nbs/13_resample.ipynb #1c59e125
 def cross_probe_interval(grams:np.ndarray, # [blocks,S,S], as from `probe_grams`
-                         k:int=2, # axes
-                         R:int=50, # random halves
-                         seed:int=0,
+                         k:int=2, R:int=50, seed:int=0, # axes; random halves
                          per_axis:bool=False # an interval for each axis; otherwise one for their sum
                         )->tuple: # lowest, highest: numbers, or [k] each
     "95% interval of the cross-probe EVR of the top k, by delete-one-block jackknife"
@@ -222,18 +221,20 @@ def held_out(gram:np.ndarray, # [S,S] inner products of the members' functions, 
              k:int=2 # axes
             )->float: # 0 to 1
     "Share of one half of the members' variance on the other half's first k axes, averaged over halves"
-    a, h = halves.shape[1]//2, np.asarray(gram)[halves[:,:,None], halves[:,None]]
-    for cut in (np.s_[:,:a], np.s_[:,a:], np.s_[:,:,:a], np.s_[:,:,a:]): h[cut] -= h[cut].mean(1 if len(cut)==2 else 2, keepdims=True)
-    lam,U = (o[...,-k:] for o in np.linalg.eigh(h[:,:a,:a]))
-    whole, none = np.trace(h[:,a:,a:], axis1=1, axis2=2), 1e-12*abs(h).max()
-    on = (((h[:,a:,:a]@U)**2).sum(1)*(lam>none)/np.where(lam>none, lam, 1)).sum(1)
-    some = whole>none # a half whose members are all the same has nothing to explain
-    return (on[some]/whole[some]).mean() if some.any() else np.nan
+    a, gram = halves.shape[1]//2, np.asarray(gram)
+    def shares(halves): # of those halves that have anything to explain
+        h = gram[halves[:,:,None], halves[:,None]]
+        for cut in (np.s_[:,:a], np.s_[:,a:], np.s_[:,:,:a], np.s_[:,:,a:]): h[cut] -= h[cut].mean(1 if len(cut)==2 else 2, keepdims=True)
+        lam,U = _top(h[:,:a,:a], k)
+        whole, none = np.trace(h[:,a:,a:], axis1=1, axis2=2), 1e-12*abs(h).max()
+        on = (((h[:,a:,:a]@U)**2).sum(1)*(lam>none)/np.where(lam>none, lam, 1)).sum(1)
+        some = whole>none # a half whose members are all the same has nothing to explain
+        return on[some]/whole[some]
+    found = np.concatenate([shares(halves[r]) for r in parts(len(halves), gram.size, 2**20)])
+    return found.mean() if len(found) else np.nan
 
 def held_out_evr(probs:np.ndarray, # [S,N,C]
-                 k:int=2, # axes
-                 R:int=100, # random halves
-                 seed:int=0
+                 k:int=2, R:int=100, seed:int=0 # axes; random halves
                 )->float: # 0 to 1
     "Held-out EVR of the top k axes"
     return held_out(probe_grams(probs, 1)[0], member_halves(len(probs), R, seed), k)
