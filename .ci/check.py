@@ -12,6 +12,7 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 nbs = root/'nbs'
 FLAGS = 'slow', 'data', 'gpu'
+FIRST = '80_torture', '14_nulls', '80_benchmarks', '06a_runs', '03_train', '06b_cluster', '81_determinism' # the longest start first, so that none is left to end alone
 # Imported once, in the process that all notebooks' processes are forked from
 PRELOAD = ['nbdev.test', 'torch', 'torchvision', 'fastai.basics', 'fastai.callback.all', 'pandas', 'scipy.stats', 'sklearn.manifold', 'sklearn.datasets', 'seaborn', 'joblib']
 
@@ -139,7 +140,7 @@ def main()->int:
     a.add_argument('-n', type=int, default=2, help='notebooks at a time')
     a = a.parse_args()
     flags, start, before = tuple(a.flags.split()), time.time(), tree()
-    files = [p for p in notebooks() if fnmatch(p.name, a.only)]
+    files = sorted((p for p in notebooks() if fnmatch(p.name, a.only)), key=lambda p: FIRST.index(p.stem) if p.stem in FIRST else len(FIRST))
     os.environ |= {'PYTHONPATH': str(root), 'PYTHONWARNINGS': 'ignore::FutureWarning:torch.jit._script', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'PYTHONHASHSEED': '0'}
     failed, n = [], 0
     def note(name, why):

@@ -124,7 +124,7 @@ def analyze(pop, # a `Population`
            )->dict:
     "Write the embeddings, analysis.json and report.html under `out`/artifacts; returns the analysis"
     big, reports, diversity = check_population(pop).probe.size>BIG, Path(out)/'artifacts'/'reports', None
-    pop, D = covariates(pop), {k: distance_matrix(pop, k) for k in FILED if k in allowed(pop)} if big else distance_matrices(pop)
+    pop, D = covariates(pop), distance_matrices(pop, among=FILED if big else METRICS)
     figs, (found,notes) = write_embeddings(pop, out, seed, D), beside(pop, out)
     if pop.probe_labels is not None and (pop.test is None or pop.test_labels is not None) and not big:
         more, diversity = worth(pop, seed)

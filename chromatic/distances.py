@@ -232,7 +232,8 @@ def distance_matrix(pop, # a Population
     return _all_pairs(_outputs(pop, m.input, split), m)
 
 def distance_matrices(pop, # a Population
-                      split:str='probe' # 'probe' or 'test'
+                      split:str='probe', # 'probe' or 'test'
+                      among=METRICS # names of metrics
                      )->dict: # name -> [S,S] float64
-    "D2 under every metric that the population's outputs and labels allow"
-    return {k:distance_matrix(pop, k, split) for k in _able(pop, split)}
+    "D2 under every metric, or every one among some, that the population's outputs and labels allow"
+    return {k:distance_matrix(pop, k, split) for k in _able(pop, split) if k in among}

@@ -12,7 +12,7 @@ import math, sys
 import numpy as np, pandas as pd
 from pathlib import Path
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from .files import *
 from .population import *
 from .intake import open_population
@@ -158,19 +158,20 @@ def ensemble_figure(table:pd.DataFrame # of `ensemble_table`
         ax.axhline(table[s][0], color='black', lw=1, ls='--', label='best single (probe)')
         ax.set(xlabel='members in the ensemble', ylabel=names[s], **(dict(xscale='log') if g.k.max()>60 else {}))
         if g.k.max()<=60: ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else: ax.xaxis.set_major_formatter(ScalarFormatter())
     fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=4, columnspacing=1.2)
     return fig
 
 # %% ../nbs/20_ensembles.ipynb #20bb000a
 @house_style()
 def promise_figure(table:pd.DataFrame, # of `ensemble_table`
-                   k:int=None # size; default the one nearest to a third of the members
+                   k:int=None # size; default the one nearest to a third of the members, at most 10
                   )->Figure:
     "For one size: NLL (for votes Brier) of each strategy on the probe, where it was chosen, and on test, with the best in hindsight"
     s, full = _shown(table)[1], table[table.strategy=='full'].k.item()
     sizes = sorted(set(table[table.strategy=='random-k'].k))
     if k is not None and k not in sizes: raise UserError(f'k: {k}, expected a size of the table ({sizes[0]} to {sizes[-1]})')
-    k = k or min(sizes, key=lambda v: abs(v-full/3))
+    k = k or min(sizes, key=lambda v: abs(v-min(full/3, 10)))
     t = table[((table.k==k)&~table.strategy.isin(['best-single','full','weights','greedy-best']))|table.strategy.isin(['best-single','full'])]
     t = t.sort_values('strategy', key=lambda c: c.map(['best-single',*STRATEGIES].index))
     fig,ax = new_figure(7, 1.2+.36*len(t))
