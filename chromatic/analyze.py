@@ -45,12 +45,11 @@ def write_embeddings(pop, # a `Population`
     to, D, name = Path(out)/'artifacts'/'embeddings', distance_matrices(pop) if D is None else D, default_metric(pop)
     m, unit = classical_mds(D[name]), METRICS[name].unit
     colours, view = palette(m.coords), tsne_view(D[name], seed)
-    for k in FILED:
-        if k in D: write_npy(to/f'distance_{k}.npy', D[k])
+    for k in FILED: write_npy(to/f'distance_{k}.npy', D[k]) if k in D else (to/f'distance_{k}.npy').unlink(missing_ok=True)
     write_npy(to/'distance_matrix.npy', D[name]); write_npy(to/'mds.npy', m.coords); write_npy(to/'tsne.npy', view)
     groups = pop.members.group if 1<pop.members.group.nunique()<pop.S else None
     figs = dict(map=map_figure(m.coords, colours, pop.ids, m.evr(), unit=unit), places=map_figure(m.coords, colours, None, m.evr(), unit=unit, ellipses=places(pop)), spectrum=spectrum_figure(m.evr()),
-                tsne=map_figure(view, colours, pop.ids, names=('t-SNE 1','t-SNE 2')), matrix=cluster_figure(D[name], pop.ids, groups, unit, name))
+                tsne=map_figure(view, colours, pop.ids, names=('t-SNE 1','t-SNE 2')), **(dict(matrix=cluster_figure(D[name], pop.ids, groups, unit, name)) if D[name].any() else {}))
     for k,file in dict(map='mds', spectrum='spectrum', tsne='tsne').items(): write_figure(to/f'{file}.png', figs[k])
     return figs
 
@@ -78,14 +77,13 @@ def analysis(pop, # a `Population`
 def beside(pop, out)->tuple:
     "Results of other commands under `out`: a dict of tests, ensemble and run, as far as there are any; and notes on those of other outputs"
     reports, notes = Path(out)/'artifacts'/'reports', []
-    mine = dict(tests=dict(ids=pop.ids, outputs=fingerprint(pop)))
-    mine['ensemble'] = mine['tests']|dict(test_outputs=fingerprint(pop, 'test'))
+    mine = dict(tests=dict(ids=pop.ids, outputs=fingerprint(pop, groups=True)), ensemble=dict(ids=pop.ids, outputs=fingerprint(pop), test_outputs=fingerprint(pop, 'test')))
     files = dict(tests=reports/'artifact_tests.json', ensemble=reports/'ensemble.json', run=Path(out)/'runs'/'run.json')
     found = {k: read_json(f) for k,f in files.items() if f.is_file()}
     for k in ('tests','ensemble'):
-        if k in found and any(found[k].get('config', {}).get(w, v)!=v for w,v in mine[k].items()):
+        if k in found and any(found[k].get('config', {}).get(w)!=v for w,v in mine[k].items()):
             del found[k]
-            notes.append(f'{files[k].name} is of other outputs than these and is left out here; make it again with the command below.')
+            notes.append(f'{files[k].name} is of other outputs, labels or groups than these and is left out here; make it again with the command below.')
     return found, notes
 
 def beyond_chance(pop, D:dict, tests:dict # of artifact_tests.json
@@ -102,7 +100,7 @@ def worth(pop, # a `Population` with labels
     pop = with_test(pop, seed)
     (W,gains), measures = subset_gains(pop, gain_sizes(pop.S), seed=seed), pair_measures(pop)
     table = gain_correlations(W, gains, measures, m, seed)
-    return dict(gain=gain_figure(W, gains, measures['distance']), diversity=diversity_figure(table)), table
+    return dict(gain=gain_figure(W, gains, measures['distance'], METRICS[default_metric(pop)].unit), diversity=diversity_figure(table)), table
 
 BIG, MANY = 2e7, 150 # outputs S·N·C, and members: beyond either the evidence takes hours, and is left to who asks for it; beyond the first some of the analysis is, too
 
@@ -112,6 +110,10 @@ def lacks(pop)->list:
     if pop.probe_labels is None: lines.append('No labels were given: temperatures, accuracy, ensembles and what needs them are left out.')
     elif pop.test is None: lines.append('No test outputs were given: ensembles are chosen on a random half of the examples and scored on the other; the map is of all of them.')
     elif pop.test_labels is None: lines.append('The test outputs have no labels, so ensembles and gains are left out.')
+    if pop.probe.size<=BIG:
+        first, same = {}, []
+        for i,o in zip(pop.ids, pop.probe): same += [(first.setdefault(hash(np.ascontiguousarray(o).tobytes()), i), i)]
+        lines += [f'{a} and {b} give exactly the same outputs: a copy is structure too, and shows in every figure.' for a,b in same if a!=b][:5]
     if pop.probe.size>BIG: lines.append('So many outputs: some metrics, the gains of subsets and the loadings of the axes are left out.')
     return lines
 
@@ -126,6 +128,7 @@ def analyze(pop, # a `Population`
     big, reports, diversity = check_population(pop).probe.size>BIG, Path(out)/'artifacts'/'reports', None
     pop, D = covariates(pop), distance_matrices(pop, among=FILED if big else METRICS)
     figs, (found,notes) = write_embeddings(pop, out, seed, D), beside(pop, out)
+    if source: found.pop('run', None) # what was trained in this folder is not what these are
     if pop.probe_labels is not None and (pop.test is None or pop.test_labels is not None) and not big:
         more, diversity = worth(pop, seed)
         figs |= more
@@ -139,7 +142,7 @@ def analyze(pop, # a `Population`
     if 'ensemble' in found: figs |= dict(ensemble=ensemble_figure(t := read_table(found['ensemble'])), promise=promise_figure(t))
     pictures = {k: figure_bytes(f, 144) for k,f in figs.items()}
     coords = read_npy(Path(out)/'artifacts'/'embeddings'/'mds.npy')
-    write_text(reports/'report.html', report_html(result|dict(notes=result['notes']+notes), pop.members, palette(coords), pictures, **found))
+    write_text(reports/'report.html', report_html(result|dict(notes=result['notes']+notes), pop.members, palette(coords), pictures, **found, out=out))
     return result
 
 # %% ../nbs/21_analyze.ipynb #0d503e79
@@ -156,7 +159,7 @@ def analyze_command(out:str='.', # the folder of a run, or where the results for
     flags = dict(outputs=outputs, labels=labels, kind=kind, groups=groups, test_outputs=test_outputs, test_labels=test_labels)
     if quick and not outputs: raise UserError('--quick: only with --outputs')
     pop, reports = open_population(out, **flags), Path(out)/'artifacts'/'reports'
-    found, _ = beside(pop, out)
+    found = {k: v for k,v in beside(pop, out)[0].items() if v.get('config', {}).get('seed')==seed} # made with another seed: other halves, other shuffles
     if outputs and 'ensemble' not in found and pop.probe_labels is not None and (pop.test is None or pop.test_labels is not None):
         print('ensembles …', flush=True)
         ensembles(with_test(pop, seed, print), out, seed, pop)

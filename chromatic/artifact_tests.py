@@ -116,11 +116,13 @@ def say_effect(effect:dict, # of `smallest_effect`
 def _verdict(tests:dict)->dict:
     "Rungs above `example` on which the figure that decides is beyond chance at 5% (Holm), those on which it is not, and what that says; or the smallest effect that would have been seen"
     name = primary(tests)
-    ladder, v = {k: bool(o[name]['p_holm']<=.05) for k,o in tests['ladder'].items() if k!='example' and name in o}, tests['null'][name]
-    passed, held = ([k for k in RUNGS if ladder.get(k) is yes] for yes in (True,False))
+    least, rungs, v = 1/(tests['config']['m']+1), {k: o[name] for k,o in tests['ladder'].items() if k!='example' and name in o}, tests['null'][name]
+    ladder = {k: True if o['p_holm']<=.05 else None if o['p']<=least*(1+1e-9) else False for k,o in rungs.items()} # None: no shuffle reached it, and there are too few of them for the correction
+    passed, held, few = ([k for k in RUNGS if k in ladder and ladder[k] is how] for how in (True,False,None))
     if v['observed'] is None or np.isnan(v['observed']): said = []
     elif v['p']>.05: said = [say_effect(tests['effect'], tests['config'])] if tests['effect'] else []
     elif held: said = [f"It is not above chance under {' and '.join(held)}: what these leave in place, or take out, may be all there is."]
+    elif few: said = [f"Whether it is above chance under {', '.join(few)} too, {tests['config']['m']} shuffles are too few to say once p is corrected; 999 are not."]
     else: said = [f"It is still above chance under {', '.join(passed)}. That is not yet a palette: in simulation members that differ in nothing but how noisy they are pass every rung (see the chapter on power)."] if passed else []
     return dict(passed=passed, held=held, said=said)
 
@@ -146,9 +148,8 @@ def artifact_tests(pop, # a Population
     check_m(m)
     if check_population(pop).S<3: raise UserError(f'artifact tests: {pop.S} members, expected at least 3')
     if resamples<1: raise UserError(f'--resamples: {resamples}, expected at least 1')
-    config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric=default_metric(pop), shuffle='example', outputs=fingerprint(pop),
-                  temperature_refitted=pop.kind!='labels' and pop.probe_labels is not None, m=m, resamples=resamples, seed=seed,
-                  versions=dict(chromatic=chromatic.__version__, numpy=np.__version__))
+    config = dict(ids=pop.ids, S=pop.S, N=pop.N, C=pop.C, kind=pop.kind, metric=default_metric(pop), shuffle='example', outputs=fingerprint(pop, groups=True),
+                  temperature_refitted=pop.kind!='labels' and pop.probe_labels is not None, m=m, resamples=resamples, seed=seed, versions=dict(chromatic=chromatic.__version__, numpy=np.__version__))
     r = dict(config=config, **null_tests(pop, m, seed, progress), stability=stability_tests(pop, resamples, seed, progress), **structure_tests(pop, m, resamples, seed), **metric_tests(pop, m, seed))
     grams, one = probe_grams(refitted(*outputs(pop))), primary(r)
     r['null']['cross_probe_top2']['interval'] = cross_probe_interval(grams)
@@ -185,8 +186,7 @@ def null_figure(tests:dict, # as from `artifact_tests`, or read back from its fi
                ):
     "Each statistic of these members as a line, those of shuffled populations as bars"
     names = [n for n in names or [primary(tests)] if tests['null'][n]['p'] is not None]
-    rows = (len(names)+1)//2
-    fig,axs = new_figure(7, 3*rows, rows, min(len(names), 2), squeeze=False)
+    fig,axs = new_figure(7, 3*(rows := (len(names)+1)//2), rows, min(len(names), 2), squeeze=False)
     for ax in axs.flat[len(names):]: ax.set_visible(False)
     for ax,n in zip(axs.flat, names):
         v = tests['null'][n]

@@ -33,9 +33,10 @@ def pair_measures(pop, # a `Population` with labels of its examples
     both, e = (wrong@wrong.T).astype(float)/len(y), wrong.mean(1, dtype=float)
     i, j, differ = e[:,None]-both, e-both, distance_matrix(pop, 'zero_one', split)
     none = 1-both-i-j
-    over = lambda a,b: np.divide(a, b, out=np.zeros_like(a), where=b>1e-12)
+    over = lambda a,b,none=0.: np.divide(a, b, out=np.full_like(a, none), where=b>1e-12) # two that never err, or err together, agree
     out = {'distance': distance_matrix(pop, default_metric(pop), split), 'disagreement': differ, 'disagreement / error': over(differ, (e[:,None]+e)/2),
-           '1 − Q': 1-over(none*both-i*j, none*both+i*j), '1 − κ': distance_matrix(pop, 'error_consistency', split)}
+           '1 − Q': 1-over(none*both-i*j, none*both+i*j, 1.), '1 − κ': distance_matrix(pop, 'error_consistency', split)}
+    if pop.kind=='labels': del out['disagreement'] # it is the distance
     for D in out.values(): np.fill_diagonal(D, 0)
     return out
 
@@ -127,7 +128,9 @@ def gain_sizes(S:int)->list:
 
 # %% ../nbs/20a_diversity.ipynb #7ffe24a6
 @house_style()
-def gain_figure(W:np.ndarray, gains:pd.DataFrame, D2:np.ndarray)->Figure:
+def gain_figure(W:np.ndarray, gains:pd.DataFrame, D2:np.ndarray, # as for `gain_correlations`
+                unit:str='' # of D2
+               )->Figure:
     "Mean pairwise distance of subsets against their gain over the mean member, in accuracy and in NLL (for votes Brier); darker is larger"
     d, (fig,axes), sizes = pair_means(W)@D2.ravel(), new_figure(7, 3.1, 1, 2), np.unique(gains.k)
     names = dict(accuracy='gain in test accuracy', nll='gain in test NLL (nats)', brier='gain in test Brier score')
@@ -135,7 +138,7 @@ def gain_figure(W:np.ndarray, gains:pd.DataFrame, D2:np.ndarray)->Figure:
         for k,shade in zip(sizes, np.linspace(.75, .1, len(sizes))):
             at = np.flatnonzero(gains.k==k)[::max(1, (gains.k==k).sum()//250)]
             ax.scatter(d[at], gains[s,'mean member'][at], s=7, color=str(shade) if len(sizes)<2 else (shade*.9, shade*.95, .35+.6*shade), lw=0, label=f'{k} members')
-        ax.set(xlabel='mean pairwise distance (probe)', ylabel=names[s])
+        ax.set(xlabel='mean pairwise distance'+f', {unit}'*bool(unit), ylabel=names[s])
         ax.ticklabel_format(axis='x', scilimits=(-9,9)); ax.locator_params(axis='x', nbins=5)
     fig.legend(*ax.get_legend_handles_labels(), loc='outside upper center', ncols=len(sizes), markerscale=2.5, handletextpad=.1)
     return fig

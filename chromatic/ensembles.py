@@ -42,10 +42,10 @@ def _over_subsets(df, seen)->dict:
     return row | {'probe_'+s: seen[s].mean() for s in SCORES[:3]}
 
 def _add_regret(df, every):
-    "By how much each row falls short of the best subset of its size in hindsight; NaN where that is unknown"
+    "By how much each row falls short of the best subset of its size in hindsight, equally weighted; NaN where that is unknown"
     best = pd.DataFrame({k: dict(accuracy=t.accuracy.max(), nll=t.nll.min(), brier=t.brier.min()) for k,t in every.items()}).T
     for s,sign in dict(accuracy=1, nll=-1, brier=-1).items():
-        df['regret_'+s] = [round(sign*(best.at[k,s]-v), 12)+0. if k in every else np.nan for k,v in zip(df.k, df[s])]
+        df['regret_'+s] = [round(sign*(best.at[k,s]-v), 12)+0. if k in every and n!='weights' else np.nan for n,k,v in zip(df.strategy, df.k, df[s])]
     return df
 
 # %% ../nbs/20_ensembles.ipynb #6701ad1b
@@ -59,7 +59,7 @@ def ensemble_table(pop, # a `Population` with labels and test outputs
                   )->pd.DataFrame:
     "The best single, then a row for each strategy and size: ids and weights, test scores with interval, gain over the best single, what it was on the probe, regret"
     needs_test(pop)
-    S, sizes, D2 = pop.S, sizes or default_sizes(pop.S), distance_matrix(pop, default_metric(pop)) if D2 is None else D2
+    S, sizes, D2 = pop.S, sorted({*(sizes or default_sizes(pop.S)), pop.S}), distance_matrix(pop, default_metric(pop)) if D2 is None else D2
     W = {k: all_subsets(S, k) for k in sizes if math.comb(S, k)<=cap}
     every = {k: scores(pop, w) for k,w in W.items()}
     plan = {n: f(pop, D2, sizes, draws=draws, seed=seed) for n,f in STRATEGIES.items()}
@@ -110,14 +110,15 @@ def ensemble_text(pop, table:pd.DataFrame, top:dict, # of `max_over_test`
     if pooled is not None:
         lines += ['', f'All {pop.S} members pooled in other ways:', f"{'mean':<12}{'order':<26}"+_HEAD[21:117].rstrip()]
         lines += [f'{r["pool"]:<12}{r["order"]:<26}'+''.join(f'{cell(r,s):<24}' for s in SCORES).rstrip() for _,r in pooled.iterrows()]
+    votes = pop.kind=='labels'
     return '\n'.join(lines+['', say_enough(enough(table)), '', f"best-single      {table.ids[0][0]}, the best on the probe",
         f"max over test    {top['accuracy']:.4f} ({top['id']}): chosen in hindsight, for comparison with older reports only",
         'random-k         mean over subsets (all of a size where there are few) and the middle 95% of them',
-        'greedy           k additions of whoever lowers the NLL on the probe most, members may come again; greedy-best where that was lowest',
+        *([] if votes else ['greedy           k additions of whoever lowers the NLL on the probe most, members may come again; greedy-best where that was lowest']),
         'brier            the subset of least Brier score on the probe, found from the distance matrix; weights: the best weights, k members above 0',
         'other intervals  95% bootstrap over test examples; the one of ECE is for the ECE expected at this number of examples',
-        'NLL, probe       what the ensemble seemed worth where it was chosen: to be set beside the NLL on test',
-        'regret           behind the best subset of the same size in hindsight; – where there are too many to try'])+'\n'
+        *([] if votes else ['NLL, probe       what the ensemble seemed worth where it was chosen: to be set beside the NLL on test']),
+        'regret           behind the best subset of the same size in hindsight, equally weighted (negative: members that come again beat it); – where there are too many to try'])+'\n'
 
 # %% ../nbs/20_ensembles.ipynb #eb9e4b45
 def ensemble_report(pop, table:pd.DataFrame, top:dict, pooled:pd.DataFrame=None, **config)->dict:
@@ -154,7 +155,7 @@ def ensemble_figure(table:pd.DataFrame # of `ensemble_table`
             if len(g): ax.plot(g.k, g[s], color=colour, marker=mark, ms=4 if len(g)<25 else 2, lw=1.5, label=n)
         g = table[table.strategy=='random-k']
         ax.fill_between(g.k, g[s+'_lo'], g[s+'_hi'], color='#e4e4e4', lw=0, zorder=0, label='95% of random choices')
-        if g['regret_'+s].notna().all(): ax.plot(g.k, g[s]+(1 if s=='accuracy' else -1)*g['regret_'+s], color='#222222', ls=':', lw=1.2, label='best in hindsight')
+        if g['regret_'+s].notna().all(): ax.plot(g.k, g[s]+(1 if s=='accuracy' else -1)*g['regret_'+s], color='#222222', ls=':', lw=1.2, label='best subset in hindsight')
         ax.axhline(table[s][0], color='black', lw=1, ls='--', label='best single (probe)')
         ax.set(xlabel='members in the ensemble', ylabel=names[s], **(dict(xscale='log') if g.k.max()>60 else {}))
         if g.k.max()<=60: ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -182,7 +183,7 @@ def promise_figure(table:pd.DataFrame, # of `ensemble_table`
         ax.plot(was, i, 'o', mfc='white', color=c, ms=7, label='on the probe, where it was chosen' if not i else None)
         ax.plot(now, i, 'o', color=c, ms=7, label='on the test examples, 95%' if not i else None)
     known = t[(t.k==k)&t['regret_'+s].notna()]
-    if len(known): ax.axvline((known[s]-known['regret_'+s]).iloc[0], color='#222222', ls=':', lw=1.2, label=f'best {k} in hindsight')
+    if len(known): ax.axvline((known[s]-known['regret_'+s]).iloc[0], color='#222222', ls=':', lw=1.2, label=f'best subset of {k} in hindsight')
     ax.set(yticks=range(len(t)), yticklabels=[f'{n} ({v})' for n,v in zip(t.strategy, t.k)], ylim=(len(t)-.5,-.5), xlabel=dict(nll='NLL (nats), less is better', brier='Brier score, less is better')[s])
     fig.legend(*ax.get_legend_handles_labels(), loc='outside upper center', ncols=3)
     return fig
@@ -221,6 +222,8 @@ def ensembles_command(out:str='.', # the folder of a run, or where the results f
     "Score ensembles of the members under --out, or of --outputs: chosen on the probe, scored on test"
     if draws<1: raise UserError(f'--draws {draws}: expected at least 1')
     given = open_population(out, outputs, labels, kind, groups, test_outputs, test_labels)
+    for flag,lost in dict(labels=given.probe_labels is None, test_labels=given.test is not None and given.test_labels is None).items():
+        if lost: raise UserError(f'--{flag}: missing; ensembles are chosen and scored by the true classes')
     pop = with_test(given, seed, print)
     ensembles(pop, out, seed, given, draws=draws)
     print((Path(out)/'artifacts'/'reports'/'ensemble.txt').read_text(), end='')

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from .files import UserError
 from .calibration import log_softmax, safe_log
+from .arrays import stacked
 from .population import *
 from .distances import distance_matrix
 from .glance import default_metric
@@ -45,12 +46,12 @@ class EnsembleSelector(ClassifierMixin, BaseEstimator):
 
     def _choose(self, pop)->np.ndarray: # [1,S], or [0,S]
         if self.strategy not in ('weights', *STRATEGIES) or self.strategy=='random-k': raise UserError(f"strategy: {self.strategy!r}, expected weights, {', '.join(n for n in STRATEGIES if n!='random-k')}")
-        D2 = distance_matrix(pop, default_metric(pop))
+        D2, size = distance_matrix(pop, default_metric(pop)), self.size
+        if size is not None and (self.strategy=='weights' or isinstance(size, bool) or not isinstance(size, (int,np.integer)) or not 1<=size<=pop.S): raise UserError(f"size: {size!r}, expected {'none: weights use as many members as is best' if self.strategy=='weights' else f'1 to {pop.S}'}")
         if self.strategy=='weights': return weighted(pop, D2)
-        if self.strategy=='greedy' and self.size is None: return greedy_best(pop)
+        if self.strategy=='greedy' and size is None: return greedy_best(pop)
         if self.size is None and self.strategy not in ('full','brier'): raise UserError(f'size: {self.strategy} needs one, from 1 to {pop.S}')
-        sizes = [self.size] if self.size else [pop.S] if self.strategy=='full' else default_sizes(pop.S)
-        if not isinstance(sizes[0], (int,np.integer)) or not 1<=sizes[0]<=pop.S: raise UserError(f'size: {self.size}, expected 1 to {pop.S}')
+        sizes = [size] if size else [pop.S] if self.strategy=='full' else default_sizes(pop.S)
         found = np.concatenate([*STRATEGIES[self.strategy](pop, D2, sizes).values(), np.zeros((0,pop.S))])
         return found if len(found)<2 else found[[scores(pop, found, 'probe').brier.argmin()]]
 
@@ -59,20 +60,20 @@ class EnsembleSelector(ClassifierMixin, BaseEstimator):
                      )->np.ndarray: # [M,C] float64
         "Pooled probabilities: the weighted mean of calibrated ones, or shares of votes"
         if not hasattr(self, 'weights_'): raise NotFittedError('EnsembleSelector: fit it before it predicts')
-        if isinstance(X, dict):
-            lost = [k for k in self.members_ if k not in X]
-            if lost: raise UserError(f'X: member {lost[0]!r} is missing')
-            a = [np.asarray(X[k]) for k in self.members_]
-        else:
-            X = X.probe if isinstance(X, Population) else np.asarray(X)
-            if len(X)!=len(self.weights_): raise UserError(f'X: outputs of {len(X)} members, expected the {len(self.weights_)} that it was fitted to')
-            a = [X[i] for i in np.flatnonzero(self.weights_.values)]
-        out, C = 0., len(self.classes_)
+        names, a = (X.ids, X.probe) if isinstance(X, Population) else stacked('X', {k: X[k] for k in self.members_ if k in X} if isinstance(X, dict) else X)
+        ids = list(self.weights_.index)
+        if names:
+            if lost := [m for m in self.members_ if m not in names]: raise UserError(f'X: member {lost[0]!r} is missing')
+            a = a[[names.index(m) for m in self.members_]]
+        elif len(a)!=len(ids): raise UserError(f'X: outputs of {len(a)} members, expected the {len(ids)} that it was fitted to')
+        else: a = a[np.flatnonzero(self.weights_.values)]
+        C, votes = len(self.classes_), self.kind_=='labels'
+        if a.ndim!=(2 if votes else 3) or (not votes and a.shape[2]!=C): raise UserError(f"X: outputs of a member of shape {list(a.shape[1:])}, expected {'[M]' if votes else f'[M,{C}]'}")
+        if not np.isfinite(a).all() or votes and not np.isin(a, self.classes_).all(): raise UserError(f"X: values that are no {f'class from 0 to {C-1}' if votes else 'finite numbers'}")
+        out = 0.
         for z,w,T in zip(a, self.weights_[self.members_], self.temperature_[self.members_]):
-            if z.ndim!=(1 if self.kind_=='labels' else 2) or (z.ndim==2 and z.shape[1]!=C): raise UserError(f"X: outputs of a member of shape {list(z.shape)}, expected {'[M]' if self.kind_=='labels' else f'[M,{C}]'}")
-            z = z if self.kind_=='labels' else z.astype(np.float64)
-            p = (z[:,None]==self.classes_) if self.kind_=='labels' else np.exp(log_softmax(z if self.kind_=='logits' else safe_log(z), T))
-            out = out+w*p
+            z = z if votes else z.astype(np.float64)
+            out = out+w*((z[:,None]==self.classes_) if votes else np.exp(log_softmax(z if self.kind_=='logits' else safe_log(z), T)))
         return out
 
     def predict(self, X)->np.ndarray: # [M] int64

@@ -64,7 +64,8 @@ def plot(self:Population,
 
 # %% ../nbs/12a_glance.ipynb #12ab000d
 def fingerprint(pop, # a `Population`
-                split:str='probe' # 'probe' or 'test'
+                split:str='probe', # 'probe' or 'test'
+                groups:bool=False # whether who is in which group counts
                )->str: # 16 hexadecimal digits, or None without outputs
     "What tells outputs apart: a hash of outputs, labels and names, read a member at a time"
     a, y = getattr(check_population(pop), split), getattr(pop, split+'_labels')
@@ -72,4 +73,5 @@ def fingerprint(pop, # a `Population`
     h = hashlib.sha256(repr((pop.ids, pop.kind, pop.classes, a.shape, str(a.dtype))).encode())
     for o in a: h.update(np.ascontiguousarray(o))
     if y is not None: h.update(np.ascontiguousarray(y))
+    if groups: h.update(repr(list(map(str, pop.members.group))).encode())
     return h.hexdigest()[:16]

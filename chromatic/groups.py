@@ -176,7 +176,7 @@ def cluster_figure(D2:np.ndarray, # [S,S] squared dissimilarities
         c.ax_col_dendrogram.set_visible(False), plt.close(c.figure) # the caller shows it
         for ax,x,y,w,h in ((c.ax_heatmap,1.75,low,side,side), (c.ax_row_dendrogram,.15,low,1.32,side), (c.ax_cbar,side-1.05,H-.5,2.8,.13), (c.ax_row_colors,1.52,low,.18,side)):
             if ax: ax.set_position([x/W, y/H, w/W, h/H]), ax.tick_params(length=0, labelsize=9)
-        if a: c.figure.legend([plt.Rectangle((0,0), 1, 1, color=o) for o in colours], names, loc='upper left', bbox_to_anchor=(.1/W, 1-.2/H), handlelength=1, borderaxespad=0)
+        if a: c.figure.legend([plt.Rectangle((0,0), 1, 1, color=o) for o in colours], short_ids(names), loc='upper left', bbox_to_anchor=(.1/W, 1-.2/H), handlelength=1, borderaxespad=0)
         few, labels = np.arange(0, S, -(-S//50)), np.asarray(short_ids(ids))[c.dendrogram_row.reordered_ind]
         c.ax_heatmap.set(xlabel='member', ylabel=''), c.ax_cbar.set_xlabel(f'{name}, {unit}' if unit else name, labelpad=3)
         c.ax_heatmap.set_xticks(few+.5, labels[few], rotation=90 if S>16 or long>3 else 0)

@@ -51,7 +51,7 @@ class Null:
 # %% ../nbs/14_nulls.ipynb #619504a4
 def check_m(m:int)->int:
     "`m` shuffles, if 5% of m+1 is a whole number of shuffles"
-    if m<19 or (m+1)%20: raise UserError(f'--m: {m} shuffles, expected one less than a multiple of 20, such as 99 or 999, so that 5% of m+1 is whole')
+    if m<19 or (m+1)%20: raise UserError(f'--m: {m} shuffles, expected one less than a multiple of 20, such as 999, so that 5% of m+1 is whole')
     return m
 
 # %% ../nbs/14_nulls.ipynb #5f44da2c

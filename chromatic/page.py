@@ -24,9 +24,9 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 600 } 
 .verdict { font-size: 1.08rem } .verdict p { margin: .55rem 0 } .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4 } .yes { color: var(--good) } .no { color: var(--bad) }
 figure { margin: 1.2rem 0 } figure img { display: block; max-width: min(100%, 760px); height: auto; margin: 0 auto; background: #fff; border-radius: .5rem; padding: .5rem } figcaption { margin-top: .45rem } figure .scroll { margin: 0 }
 .scroll { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap }
-th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--rule); text-align: right } th { font-weight: 600; vertical-align: bottom } th:first-child, td:first-child, .text { text-align: left } td:first-child, th:first-child { padding-left: 0 }
+th, td { padding: .28rem .5rem; border-bottom: 1px solid var(--rule); text-align: right } th { font-weight: 600; vertical-align: bottom } th:first-child, td:first-child, .text { text-align: left } td:first-child, th:first-child { padding-left: 0 }
 .dot { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .5em; vertical-align: -.05em } tr.strong td { font-weight: 600 }
-code, pre { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace } pre { background: var(--card); padding: .8rem 1rem; border-radius: .5rem; overflow-x: auto } summary { cursor: pointer; color: var(--soft); font-size: .9rem }
+code, pre { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace } pre { background: var(--card); padding: .8rem 1rem; border-radius: .5rem; overflow-x: auto; white-space: pre-wrap } summary { cursor: pointer; color: var(--soft); font-size: .9rem }
 @media (max-width: 440px) { figure .scroll img { max-width: none; width: 480px } }
 @media (max-width: 520px) { body { padding-top: 1.4rem } h1 { font-size: 1.5rem } .lead { font-size: 1.12rem } }
 @media print { body { max-width: none } h2, figure, .tile { break-inside: avoid } }

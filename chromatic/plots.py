@@ -35,8 +35,8 @@ def new_figure(width:float=7., height:float=4.5, # inches, 100 pixels each
 
 def short_ids(ids:list # members' ids
              )->list:
-    "Ids as figures show them: `SEED_0003-adamw` is `3-adamw`"
-    return [re.sub(r'^SEED_0*(?=\d)', '', str(i)) for i in ids]
+    "Ids as figures show them: `SEED_0003-adamw` is `3-adamw`; in one line, and no dollar begins a formula"
+    return [' '.join(re.sub(r'^SEED_0*(?=\d)', '', str(i)).split()).replace('$', r'\$') for i in ids]
 
 def root_unit(unit:str # of D2, as a metric declares it
              )->str:
@@ -49,15 +49,15 @@ def _free_place(i:int, # whose label
                 px:np.ndarray, # [S,2] markers, pixels
                 taken:list, # boxes of labels set before, (x0,y0,x1,y1)
                 frame:tuple # the axes, likewise
-               )->tuple: # the box with the least in its way, or None where it would lie on another label, on two markers or outside
+               )->tuple: # the box with the least in its way, or None where it would lie on another label, on a marker or outside
     def box(angle):
         d = np.array([np.cos(angle), np.sin(angle)])
         c = px[i] + d*(9+np.array(size)/2)
         return (*(c-np.array(size)/2), *(c+np.array(size)/2))
     def cost(b): # what is in its way; whether it cannot be there
-        hit = ((px[:,0]>b[0]-6) & (px[:,0]<b[2]+6) & (px[:,1]>b[1]-6) & (px[:,1]<b[3]+6)).sum()
+        hit, on = (((px[:,0]>b[0]-d) & (px[:,0]<b[2]+d) & (px[:,1]>b[1]-d) & (px[:,1]<b[3]+d)).sum() for d in (6,1))
         over = sum(b[0]<t[2] and t[0]<b[2] and b[1]<t[3] and t[1]<b[3] for t in taken)
-        return over+(b[0]<frame[0] or b[1]<frame[1] or b[2]>frame[2] or b[3]>frame[3])>0 or hit>1, hit
+        return over+(b[0]<frame[0] or b[1]<frame[1] or b[2]>frame[2] or b[3]>frame[3])>0 or on>0, hit
     best = min((box(a) for a in np.pi/4*np.array([0,4,2,6,1,7,3,5])), key=cost)
     return None if cost(best)[0] else best
 

@@ -38,7 +38,7 @@ def say_axis(analysis:dict)->str:
     "What the first axis follows"
     rows = [r for r in analysis['semantic_axes']['table'] if r['axis']==1]
     name = lambda r: f"{COVARIATES[r['covariate']]} (ρ = {number(r['rho'],2)})"
-    if not rows: return 'There is nothing to hold the axes against: no covariate varies over the members.'
+    if not rows: return 'There is nothing to hold the axes against: nothing is known of the members besides their outputs, or it is the same for all.'
     found = sorted((r for r in rows if r['p_corrected']<=LEVEL), key=lambda r: -abs(r['rho']))
     if found: return f"Axis 1 follows {', '.join(map(name, found[:-1]))+' and '*(len(found)>1)+name(found[-1])}."
     best = max(rows, key=lambda r: abs(r['rho']))
@@ -57,6 +57,7 @@ def say_ensemble(ensemble:dict # of ensemble.json, or None
 def say_enough(enough:dict # of ensemble.json
               )->str:
     "How few members promised nearly all of the gain, and what that promise was worth on other examples"
+    if enough['promised']<=1e-9: return f"No subset promised more, by its Brier score where ensembles are chosen, than the best single member."
     ids, acc = enough['ids'], lambda k: f"{number(enough['accuracy'][k]['value'],4)} {span(enough['accuracy'][k]['lo'], enough['accuracy'][k]['hi'], 4)}"
     part = f", {enough['part']:.0%} of what all {enough['of']} gain" if enough['part'] is not None and np.isfinite(enough['part']) else ''
     return (f"{enough['k']} of {enough['of']} members ({', '.join(map(str, ids[:6]))}{' …' if len(ids)>6 else ''}) promised {enough['share']:.0%} of the largest gain in Brier score that subsets have over the best single member where they were chosen. "
@@ -84,26 +85,28 @@ def about(analysis:dict, run:dict=None)->str:
     made = [f'outputs of {given.name}' if given.name else c.get('dataset'), *(f"recipe {k}, {plural(r['epochs'], 'epoch')}" for k,r in recipes.items()), repel and f"repelled with λ = {repel['lam']:g}"]
     return ' · '.join([o for o in made if o]+[f"{analysis['N']} probe examples", *([f"{analysis['M']} test examples"] if analysis['M'] else []), f"{analysis['C']} classes"])
 
-def command(name:str, analysis:dict)->str:
+def command(name:str, analysis:dict, out='FOLDER')->str:
     "The command that makes a part of the page again, with the flags by which the outputs were given"
-    return ' '.join([f'python -m chromatic.{name}', *(f'--{k} {shlex.quote(str(v))}' for k,v in (analysis.get('source') or {}).items()), '--out FOLDER'])
+    given = {k: v for k,v in (analysis.get('source') or {}).items() if name!='artifact_tests' or not k.startswith('test_')}
+    return ' '.join([f'python -m chromatic.{name}', *(f'--{k} {shlex.quote(str(v))}' for k,v in given.items()), *([f"--seed {analysis['seed']}"] if analysis.get('seed') else []), f'--out {shlex.quote(str(out))}'])
 
-def how(analysis:dict, run:dict=None)->list:
+def how(analysis:dict, run:dict=None, out='FOLDER')->list:
     "How the page was made, and the commands that make each part of it again"
     shown = {k: v for k,v in (run or {}).items() if k not in ('ids','seeds','classes')}
-    return [P('Every figure is made from the files beside this page. To make a part again, with the folder of the results in place of FOLDER:'),
-            Pre('\n'.join(command(c, analysis) for c in ('artifact_tests','ensembles','analyze'))),
+    parts = [c for c in ('artifact_tests','ensembles','analyze') if c!='ensembles' or not analysis.get('source') or 'labels' in analysis['source'] or 'test_labels' in analysis['source']]
+    return [P('Every figure is made from the files beside this page. To make a part again, from the folder where this was made:'),
+            Pre('\n'.join(command(c, analysis, out) for c in parts)),
             P('The outputs came from outside: how the models were made is not known here.', cls='note') if analysis.get('source') else Details(Summary('Configuration, versions and machine'), Pre(json.dumps(shown, indent=1, ensure_ascii=False))) if shown else P('There is no runs/run.json, so there is no configuration to show.', cls='note')]
 
 # %% ../nbs/19_report.ipynb #b6727f9f
-def evidence(analysis, tests, pic)->list:
+def evidence(analysis, tests, pic, out='FOLDER')->list:
     "Sections on the map and on whether it is more than chance"
     map_ = [H2('The map'), pic('map','Members in function space. Members near each other give similar outputs on the probe. A member has the colour of its place here in every figure.')]
     if 'tsne' in pic.names: map_.append(Details(Summary('The same members as t-SNE draws them: a view, no statistic is read off it'), pic('tsne','t-SNE of the same distances. Distances between far members mean little.')))
     real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. '+('' if tests is None else 'Beside it stands what shuffled populations give.'))]
-    if tests is None: return map_+real+[P(f"The tests have not been run: {command('artifact_tests', analysis)}", cls='note')]
-    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled, temperatures fitted anew. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests), definition_table(analysis, tests),
-                      pic('null','The statistic that decides: these members (line) and shuffled populations (bars).'), pic('ladder','The same under every shuffle: members dealt out at each image (example), class by class (class), inside groups (within-group), among members of like accuracy (quality), and with what is linear in accuracy, confidence and log temperature taken out of both sides, so that the figure itself is another (residual). Filled: beyond chance, corrected for the number of tests.'), ladder_table(tests),
+    if tests is None: return map_+real+[P(f"The tests have not been run: {command('artifact_tests', analysis, out)}", cls='note')]
+    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled'+(', temperatures fitted anew' if (tests.get('config') or {}).get('temperature_refitted', True) else '')+'. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests), definition_table(analysis, tests),
+                      pic('null','The statistic that decides: these members (line) and shuffled populations (bars).'), pic('ladder','The same under every shuffle: members dealt out at each example (example), class by class (class), inside groups (within-group), among members of like accuracy (quality), and with what is linear in accuracy, confidence and log temperature, as far as they are known, taken out of both sides, so that the figure itself is another (residual). Filled: beyond chance, corrected for the number of tests.'), ladder_table(tests),
                       *structure_notes(tests), pic('places','How sure each place is: an ellipse holds it in about 95% of probes like this one, where the two axes are clear; where they are near chance, or temperatures are uncertain for want of errors, it holds less often. Temperatures are those of the whole probe.'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
 
 def where(analysis, pic)->list:
@@ -111,30 +114,31 @@ def where(analysis, pic)->list:
     load = analysis.get('loadings')
     if not load: return []
     rel = {(r['statistic'],r['axis']): r for r in load['reliability']}
-    table = grid(pd.DataFrame([{'axis':str(r['axis']), 'images of':r['name'], 'share of the axis':percent(r['share']), 'of all variance':percent(r['share_of_all']), 'toward the positive end, given':r['change']} for r in load['classes']]), text=('images of','toward the positive end, given'))
+    table = grid(pd.DataFrame([{'axis':str(r['axis']), 'examples of':r['name'], 'share of the axis':percent(r['share']), 'of all variance':percent(r['share_of_all']), 'toward the positive end, given':r['change']} for r in load['classes']]), text=('examples of','toward the positive end, given'))
     def said(a):
         r, held = rel['loading_reliability',a], rel['class_share',a]
         return f"Axis {a}: the change by class found on half of the probe correlates {number(r['observed'],2)} with that on the other half; shuffled members give {number(r['mean'],2)} ({span(r['lo'],r['hi'],2)}), p = {p_value(r['p_holm'])}. Largest share of one class {percent(held['observed'])}, by chance {percent(held['mean'])}, p = {p_value(held['p_holm'])}."
     seen = sorted({r['axis'] for r in load['reliability']})
-    return [H3('Where on the probe'), P('The images on which members at the two ends of an axis differ most are chosen, so they look telling even where there is nothing; what says whether they are is the line below them.'+('' if load['labelled'] else ' True classes are not known: the class is what most members say.')),
+    return [H3('Where on the probe'), P('The examples on which members at the two ends of an axis differ most are chosen, so they look telling even where there is nothing; whether they are, the lines below say.'+('' if load['labelled'] else ' True classes are not known: the class is what most members say.')),
             *(o for a in seen for o in (pic(f'loading{a}', f'Axis {a}: left, the probe images on which its ends differ most, with the class and probability that either end gives; right, which classes the members at the positive end give more (or less) to the images of each true class.'), P(said(a), cls='note'))), table]
 
 def meaning(analysis, tests, pic)->list:
     "Sections on distances and on what the axes follow"
     inertia = ', '.join(f'{k} {percent(v)}' for k,v in analysis['negative_inertia'].items() if v>1e-9)
     sem = analysis['semantic_axes']
-    return [H2('What do the axes mean?'), P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."),
-            axis_table(analysis), *(P(o, cls='note') for o in sem['left_out']), *where(analysis, pic),
+    heads = [P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."), axis_table(analysis)] if sem['table'] else [P(say_axis(analysis), cls='note')]
+    spread = analysis['effective_dimension']
+    return [H2('What do the axes mean?'), *heads, *(P(o, cls='note') for o in sem['left_out']), *where(analysis, pic),
             H2('Distances'), pic('matrix','Squared distance of each pair of members, in the order of the tree beside it, average linkage.'), metric_table(tests or {}, analysis['metric']),
-            P(f"The members spread as if over {number(analysis['effective_dimension'],1)} equal axes, of at most {analysis['S']-1}. {'Share of the spectrum that no Euclidean map can show: '+inertia if inertia else 'Every metric has a Euclidean map'}.", cls='note')]
+            *([P(f"The members spread as if over {number(spread,1)} equal axes, of at most {analysis['S']-1}. {'Share of the spectrum that no Euclidean map can show: '+inertia if inertia else 'Every metric has a Euclidean map'}.", cls='note')] if spread is not None and np.isfinite(spread) else [])]
 
-def use(analysis, ensemble, pic)->list:
+def use(analysis, ensemble, pic, out='FOLDER')->list:
     "Sections on ensembles and on whether distance buys anything"
-    if ensemble is None: return [H2('Ensembles'), P(f"Not scored: that needs labels, and {command('ensembles', analysis)}", cls='note')]
+    if ensemble is None: return [H2('Ensembles'), P('Not scored: that needs labels.' if analysis.get('source') else f"Not scored: {command('ensembles', analysis, out)}", cls='note')]
     top = ensemble['best_single']['max_over_test']
     out = [H2('Which should be combined?'), pic('ensemble','Test scores of ensembles chosen on the probe, by size, a line a strategy. The band is the middle 95% of random choices; where all subsets can be tried, the dotted line is the best in hindsight, which nobody could have chosen.'),
            pic('promise','What each choice seemed worth where it was made (open) and what it is worth on the test examples (filled): the arrow is the price of choosing, and of other examples.'), ensemble_rows(ensemble),
-           P(f"Intervals: 95% bootstrap over test examples; for random-k the middle 95% of subsets. weights: best weights by Brier score, the size is how many are above 0; greedy-best: with replacement, where the NLL was lowest. Regret: accuracy lost to the best subset of that size in hindsight. Maximum over test, for comparison with older reports only: {number(top['accuracy'],4)} ({top['id']}).", cls='note')]
+           P(f"Intervals: 95% bootstrap over test examples; for random-k the middle 95% of subsets. weights: best weights by Brier score, the size is how many are above 0; greedy-best: with replacement, where the NLL was lowest. Regret: accuracy lost to the best subset of that size in hindsight, equally weighted; negative where members that come again beat it. Maximum over test, for comparison with older reports only: {number(top['accuracy'],4)} ({top['id']}).", cls='note')]
     if analysis.get('diversity'): out += [H2('Does distance buy anything?'), pic('gain','Mean pairwise distance on the probe, and gain over the mean member on test, one point a subset.'), pic('diversity','Correlation of five measures of difference with five gains, 95% intervals; filled: beyond chance, corrected for their number; crosses: arithmetic.'), Details(Summary('All correlations'), gain_table(analysis)),
         P('Correlations within one size. For the Brier score the relation with distance is arithmetic (the ambiguity identity), exact on one and the same examples, and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]
     return out
@@ -146,17 +150,19 @@ def report_html(analysis:dict, # of analysis.json
                 pictures:dict, # name -> PNG bytes: map, tsne, spectrum, null, matrix, ensemble, gain, as far as there are any
                 tests:dict=None, # of artifact_tests.json
                 ensemble:dict=None, # of ensemble.json
-                run:dict=None # of run.json
+                run:dict=None, # of run.json
+                out='FOLDER' # the folder of the results, as its commands name it
                )->str:
     "The whole report as one HTML document"
     def pic(name, caption): return picture(pictures[name], caption) if name in pictures else ''
     pic.names = pictures
     yes, said = say_real(tests, analysis)
     held = ((tests or {}).get('verdict') or {}).get('held')
-    lead = {True:f'More than chance, but {" or ".join(EXPLAINED[k] for k in held)} may be all of it.' if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.', None:'A map, not tested against chance.'}[yes]
+    known = EXPLAINED if analysis.get('kind')!='labels' else EXPLAINED|dict(residual='accuracy') # hard predictions have no confidence
+    lead = {True:f"More than chance, but this may be all of it: {'; '.join(dict.fromkeys(known[k] for k in held))}." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
     title = f"A palette of {analysis['S']} members"
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), tiles(analysis, tests, ensemble),
             Div(*map(P, said+((tests or {}).get('verdict') or {}).get('said', [])+[say_axis(analysis), say_ensemble(ensemble)]+([say_enough(ensemble['enough'])] if (ensemble or {}).get('enough') else [])+analysis['notes']), cls='verdict'),
-            *evidence(analysis, tests, pic), *meaning(analysis, tests, pic), *use(analysis, ensemble, pic),
-            H2('Members'), member_table(members, colours), P('Measured on the probe; confidence and ECE of the raw probabilities, before the temperature.', cls='note'), *(P(o, cls='note') for o in analysis.get('lacks') or []), H2('How this was made'), *how(analysis, run)]
+            *evidence(analysis, tests, pic, out), *meaning(analysis, tests, pic), *use(analysis, ensemble, pic, out),
+            H2('Members'), member_table(members, colours), P('Measured on the probe'+('; confidence and ECE of the raw probabilities, before the temperature' if 'confidence' in members else '')+'.', cls='note'), *(P(o, cls='note') for o in analysis.get('lacks') or []), H2('How this was made'), *how(analysis, run, out)]
     return document(title, *body)

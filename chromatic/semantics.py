@@ -166,7 +166,7 @@ def example_table(load:Loadings,
     return pd.DataFrame(rows)
 
 # %% ../nbs/18_semantics.ipynb #37d6c1ea
-def _short(s:str, n:int=10)->str: return s if len(s)<=n else s[:n-1]+'…'
+def _short(s:str, n:int=10)->str: return (s if len(s)<=n else s[:n-1]+'…').replace('$', r'\$')
 def _p(p:float)->str: return f'{p:.2f}'.removeprefix('0').replace('1.00','1.0')
 
 def _heat(fig, ax, load:Loadings, axis:int):

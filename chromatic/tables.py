@@ -7,6 +7,7 @@ __all__ = ['LEVEL', 'COVARIATES', 'EXPLAINED', 'TESTS', 'test_table', 'ladder_ta
            'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table', 'member_table']
 
 # %% ../nbs/18a_tables.ipynb #18b00002
+from math import factorial, prod
 import numpy as np, pandas as pd
 from fastcore.xml import *
 from .artifact_tests import NAMES, primary
@@ -44,7 +45,10 @@ def structure_notes(tests:dict)->list:
     if c and c['observed'] is not None:
         out.append(f"Clusters that nobody gave: the best cut makes {c['k']}"+(f" (of {', '.join(map(str, c['sizes']))} members)" if c.get('sizes') else '')+f", with a mean silhouette of {number(c['observed'],2)}; shuffled populations, clustered anew, give {number(c['mean'],2)} ({span(c['lo'],c['hi'],2)}), p = {p_value(c['p'])}. On half of the probe the same clusters come again with an adjusted Rand index of {number(c['again']['mean'],2)}, against {number(c['again_permuted']['mean'],2)} for shuffled members."
                    + (' One member stands apart from all others: that is an outlier, and no cluster.' if 1 in (c.get('sizes') or []) and c['p']<=LEVEL else ''))
-    if 'permanova' in g: out.append(f"Groups of the table ({', '.join(f'{k}: {v}' for k,v in g['groups'].items())}), p corrected for the three: PERMANOVA p = {p_value(g['permanova']['p_holm'])} (R² {number(g['permanova']['r2'],2)}, {number(g['permanova']['r2_mean'],2)} by chance), PERMDISP p = {p_value(g['permdisp']['p_holm'])}, silhouette {number(g['silhouette']['observed'],2)}, p = {p_value(g['silhouette']['p_holm'])}; no p could be below {p_value(3/(g['relabellings']+1))}. Where PERMDISP rejects, the groups differ in spread, and PERMANOVA may be about that.")
+    if 'permanova' in g:
+        same = prod(factorial(n) for n in pd.Series(g['groups']).value_counts()) if g.get('exact') else 1 # groups of one size may change names, and nothing has changed
+        least = min(1., 3*same/(g['relabellings']+1))
+        out.append(f"Groups of the table ({', '.join(f'{k}: {v}' for k,v in g['groups'].items())}), p corrected for the three: PERMANOVA p = {p_value(g['permanova']['p_holm'])} (R² {number(g['permanova']['r2'],2)}, {number(g['permanova']['r2_mean'],2)} by chance), PERMDISP p = {p_value(g['permdisp']['p_holm'])}, silhouette {number(g['silhouette']['observed'],2)}, p = {p_value(g['silhouette']['p_holm'])}; no p could be below {p_value(least)}. Where PERMDISP rejects, the groups differ in spread, and PERMANOVA may be about that.")
     name, one = primary(tests), (tests.get('influence') or {}).get('held_out_evr' if primary(tests)=='held_out_top2' else 'evr') or {}
     moved = {k: v for k,v in one.items() if v is not None}
     if moved:
@@ -78,14 +82,14 @@ def metric_table(tests:dict, metric:str):
     return Div(grid(pd.DataFrame(rows)), P('Whether other metrics give the same distances (Mantel) and the same map (Procrustes correlation), and what relabelled members give by chance.', cls='note'))
 
 def axis_table(analysis:dict):
-    "A row a covariate, a column an axis: rho and corrected p; bold where some axis follows it"
+    "A row a covariate, a column an axis: rho and corrected p; bold where the axis follows it"
     df = pd.DataFrame(analysis['semantic_axes']['table'])
     if df.empty: return ''
-    cell = lambda r: f"{number(r.rho,2)} (p {p_value(r.p_corrected)})"
+    cell = lambda r: (B if r.p_corrected<=LEVEL else Span)(f"{number(r.rho,2)} (p {p_value(r.p_corrected)})")
     wide = df.assign(cell=[cell(r) for r in df.itertuples()]).pivot(index='covariate', columns='axis', values='cell').loc[list(dict.fromkeys(df.covariate))]
     wide.columns = [f'axis {a}' for a in wide]
     wide.insert(0, 'covariate', [COVARIATES.get(c, c) for c in wide.index])
-    return grid(wide, strong=np.flatnonzero(df.groupby('covariate', sort=False).p_corrected.min()<=LEVEL))
+    return grid(wide)
 
 def ensemble_rows(ensemble:dict):
     "A few sizes of every strategy, best single first; scores on test, accuracy and NLL with their intervals"
@@ -94,7 +98,7 @@ def ensemble_rows(ensemble:dict):
     order = sorted(ensemble['strategies'], key=lambda n: (n not in whole, n!='full', n!='random-k', n!='top-k', n))
     rows = [('best single',best)]+[(n,r) for n in order for r in ensemble['strategies'][n] if n in whole or r['k'] in some]
     cell = lambda r,s: f"{number(r[s]['value'])} {span(r[s]['lo'], r[s]['hi'])}"
-    df = pd.DataFrame([{'strategy':n, 'size':str(r['k']), 'accuracy':cell(r,'accuracy'), 'NLL (nats)':cell(r,'nll'), 'Brier':number(r['brier']['value']),
+    df = pd.DataFrame([{'strategy':n, 'size':str(r['k']), 'accuracy':cell(r,'accuracy'), **({'NLL (nats)':cell(r,'nll')} if r['nll']['value'] is not None else {}), 'Brier':number(r['brier']['value']),
                         'ECE':number(r['ece']['value']), 'regret':number(r['regret']['accuracy'])} for n,r in rows])
     return grid(df, strong=[i for i,(n,_) in enumerate(rows) if n in ('best single','full')])
 
