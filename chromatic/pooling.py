@@ -52,6 +52,8 @@ def examples(log_probs:np.ndarray, # [S,M,C] members' calibrated log-probabiliti
             )->dict:
     "For each ensemble and example, arrays [R,M]: hit (0 or 1), conf (the largest pooled probability), nll (nats), brier"
     _check(log_probs, W, how)
+    W = W/np.where(W>0, W, np.inf).min(1, keepdims=True)
+    W = np.where(abs(W-np.round(W))<1e-9*W, np.round(W), W) # weights that are counts of a common one are counted, so that ties are ties
     (S,M,C),at,n = log_probs.shape, np.arange(len(labels)), W.sum(1, keepdims=True)
     if how=='geometric':
         q = pool(log_probs, W, how)
@@ -132,7 +134,7 @@ def bootstrap(e:dict, # of `examples`, arrays [R,M]
               B:int=1000, # draws of the test examples
               seed:int=0,
               bins:int=15, # equal-width bins of the ECE
-              centre:bool=True # move the draws so that their mean is the estimate
+              centre:bool=True # move the draws of the ECE so that their mean is the estimate
              )->dict:
     "Scores of each ensemble on each bootstrap draw of the examples: a dict of arrays [B,R]"
     R,M = e['hit'].shape
@@ -145,7 +147,7 @@ def bootstrap(e:dict, # of `examples`, arrays [R,M]
         draw = rng.integers(0, M, (min(50,B-i), M))
         out.append(at_counts(np.stack([np.bincount(d, minlength=M) for d in draw], 1).astype(float)))
     out = np.concatenate(out, 1)
-    if centre: out += at_counts(np.ones((M,1)))-out.mean(1, keepdims=True)
+    if centre: out[3*R:] += (at_counts(np.ones((M,1)))-out.mean(1, keepdims=True))[3*R:]
     return {k: v.T for k,v in zip(SCORES, np.split(out, 4))}
 
 def interval(draws:np.ndarray # [B,...]

@@ -47,7 +47,9 @@ class Population:
         parts = (single(self.probe[i:i+50]) for i in range(0, self.S, 50)) # so that many members, or a memory map, are not copied whole
         return np.concatenate([fit_temperature(p if self.kind=='logits' else safe_log(p), self.probe_labels) for p in parts])
 
-    def __repr__(self): return f'Population({self.S} members, {self.N} probe and {self.M} test examples, {self.C} classes, {self.kind})'
+    def __repr__(self):
+        lost = [o for o,a,y in (('probe',self.probe,self.probe_labels), ('test',self.test,self.test_labels)) if a is not None and y is None]
+        return f"Population({self.S} members, {self.N} probe and {self.M} test examples, {self.C} classes, {self.kind}{', no '+' or '.join(lost)+' labels' if lost else ''})"
 
 # %% ../nbs/06_population.ipynb #d03d1600
 def check_population(pop)->Population:
@@ -66,17 +68,18 @@ def _check(part:str, a:np.ndarray, y, kind:str, S:int, C:int):
         if y is not None: raise UserError(f'{part}: labels without outputs')
         return
     _check_form(part, a, kind)
-    if len(a)!=S: raise UserError(f'{part}: outputs of {len(a)} members, but the table has {S}')
+    if len(a)!=S: raise UserError(f"{part}: outputs of {counted(len(a), 'member')}, but the table has {S}")
     if kind!='labels' and a.shape[2]!=C: raise UserError(f'{part}: {a.shape[2]} classes, expected {C}')
     for m,n in blocks(a):
         b = a[m,n]
         if kind=='labels':
             if b.min()<0 or b.max()>=C: raise UserError(f'{part}: class {int(b.max() if b.max()>=C else b.min())}, expected 0 to {C-1}')
         elif not (fine := np.isfinite(b)).all(): raise UserError(f'{part}: member {m.start+int(fine.all((1,2)).argmin())} has NaN or infinite values')
+        elif largest(b)>MAX_VALUE: raise UserError(f'{part}: member {m.start+int((abs(single(b))>MAX_VALUE).any((1,2)).argmax())} has values beyond {MAX_VALUE:g}')
         elif kind=='probs' and (b.min()<0 or abs(row_sums(b)-1).max()>1e-2): raise UserError(f'{part}: rows that are negative or do not sum to 1, expected probabilities')
     if y is None: return
     if np.shape(y)!=(a.shape[1],): raise UserError(f'{part}: {a.shape[1]} examples, but labels of shape {list(np.shape(y))}')
-    if np.min(y)<0 or np.max(y)>=C: raise UserError(f'{part}: label {int(np.max(y) if np.max(y)>=C else np.min(y))}, expected 0 to {C-1}')
+    if np.min(y)<0 or np.max(y)>=C: raise UserError(f'{part}: label {int(np.max(y) if np.max(y)>=C else np.min(y))}, expected 0 to {C-1}'+(f'; labels run from 1 to {C}: subtract 1' if (np.min(y),np.max(y))==(1,C) else ''))
 
 # %% ../nbs/06_population.ipynb #303ea4a8
 def _table(S:int, members, ids, groups)->pd.DataFrame:
@@ -85,8 +88,8 @@ def _table(S:int, members, ids, groups)->pd.DataFrame:
     given = pd.DataFrame(index=range(S)) if members is None else members.reset_index(drop=True)
     if len(given)!=S: raise UserError(f'members: a table of {len(given)} rows for the outputs of {S} members')
     if ids is None and members is not None and 'id' not in given: raise UserError('members: the table has no column `id`, the names of the members')
-    ids = list(map(str, given.id if 'id' in given and ids is None else [f'MODEL_{i:04}' for i in range(S)] if ids is None else per_member('ids', ids, range(S))))
-    if 'id' in given and ids!=list(map(str, given.id)): raise UserError('ids: not those of the column `id` of members; give one of the two')
+    ids = list(map(as_name, given.id if 'id' in given and ids is None else [f'MODEL_{i:04}' for i in range(S)] if ids is None else per_member('ids', ids, range(S))))
+    if 'id' in given and ids!=list(map(as_name, given.id)): raise UserError('ids: not those of the column `id` of members; give one of the two')
     t = dict(id=ids, seed=range(S), recipe='', group='', order=range(S)) | {k: given[k] for k in given if k!='id'}
     return pd.DataFrame(t if groups is None else t|dict(group=per_member('groups', groups, ids)))
 
@@ -101,15 +104,18 @@ def from_arrays(cls:Population, probe, # [S,N,C] logits or probabilities, or [S,
                 groups=None # [S] group of each member, or name -> group
                )->Population:
     "A population from arrays, tensors, lists, or a table of hard predictions with a column a member; they are kept in the precision they have"
+    given = probe, test
     (names, probe), (tests, test) = (stacked(p, o) if o is not None else (None, None) for p,o in (('probe',probe), ('test',test)))
     if probe is None or probe.ndim<2: raise UserError(f"probe: {'nothing' if probe is None else f'{probe.dtype} {list(probe.shape)}'}, expected [S,N,C] or [S,N]")
     S, y, ty = len(probe), class_indices('probe', probe_labels), class_indices('test', test_labels)
-    if S<MIN_MEMBERS: raise UserError(f'{S} members: at least {MIN_MEMBERS} are needed for a map')
+    if S<MIN_MEMBERS: raise UserError(f"{counted(S, 'member')}: at least {MIN_MEMBERS} are needed for a map")
     table = _table(S, members, names if ids is None and (members is None or 'id' not in members) else ids, groups)
     if tests:
         if lost := sorted(set(tests)^set(want := names or list(table.id))): raise UserError(f'{lost[0]!r}: a member of probe or of test alone')
         test = test[[tests.index(i) for i in want]]
-    kind = kind_of(probe, 'probe') if kind is None else kind
+    if kind is None:
+        kind = kinds_of('probe', given[0], probe, names)
+        if test is not None and test.size and test.ndim==probe.ndim and kind!=(k := kinds_of('test', given[1], test, tests and want)): raise UserError(f'probe looks like {kind}, but test like {k}; give both alike, or say what they are with kind=')
     if kind=='labels': probe, test = (o.astype(np.int64) if o is not None and o.ndim==2 and o.dtype.kind=='f' and whole_numbers(o) else o for o in (probe, test))
     for p,o in (('probe',probe), ('test',test)): _check_form(p, o, kind) if o is not None else None
     if isinstance(classes, str): raise UserError(f'classes: {classes!r}, expected a list of names')
@@ -193,7 +199,8 @@ def _repr_html_(self:Population)->str:
         z = self.probe[:len(t)]
         if z.size<=10**7: right = ((z if self.kind=='labels' else z.argmax(2))==self.probe_labels).mean(1)
         else: lines.append('accuracy left out, as there is much to read; <code>covariates(pop)</code> has it')
-    cols = {c: [f'<td>{_cell(v)}</td>' for v in t[c]] for c in t if c not in ('id','probe_accuracy') and not (t[c].astype(str)=='').all()}
+    numbered = {'recipe','seed','order'}<=set(t) and (self.members.recipe=='').all() and (self.members.seed==self.members.order).all() # row numbers, which say nothing of somebody's models
+    cols = {c: [f'<td>{_cell(v)}</td>' for v in t[c]] for c in t if c not in ('id','probe_accuracy',*(('seed','order') if numbered else ())) and not (t[c].astype(str)=='').all()}
     cols = {'id': [f'<td style="white-space:nowrap">{_cell(v)}</td>' for v in t.id]} | ({} if right is None else {'probe accuracy': [_bar(float(v)) for v in right]}) | cols
     head = ''.join(f'<th>{escape(str(c))}</th>' for c in cols)
     rows = ''.join(f"<tr>{''.join(r)}</tr>" for r in zip(*cols.values()))

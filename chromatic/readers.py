@@ -44,7 +44,7 @@ def _read_table(path)->tuple: # names or None, [N,F]
         for i,o in enumerate(rows, 1+bool(names)):
             f = fields(o)
             if bad := [q for q in f if not _number(q)]: raise UserError(f'{path}: {bad[0]!r:.40} in line {i}, expected numbers') from None
-            if len(f)!=(C := len(fields(rows[0]))): raise UserError(f'{path}: {len(f)} columns in line {i}, and {C} before it') from None
+            if len(f)!=(C := len(fields(rows[0]))): raise UserError(f"{path}: {counted(len(f), 'column')} in line {i}, and {C} before it") from None
         raise UserError(f'{path}: not a readable CSV') from None
 
 def _without_count(path, names, a, notes:dict)->np.ndarray:

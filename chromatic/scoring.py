@@ -46,7 +46,9 @@ def gains_with_intervals(log_probs:np.ndarray, # [S,M,C] or [R,M,C] of what is w
     "Scores of ensembles with 95% bootstrap intervals `_lo` and `_hi`, and `gain_` over the first in accuracy, NLL and Brier, paired"
     e = examples(log_probs, labels, W, how)
     boot, est, df = bootstrap(e, B, seed), score(log_probs, labels, W, how=how), pd.DataFrame(index=range(len(W)))
-    for s in SCORES: df[s],df[s+'_lo'],df[s+'_hi'] = est[s], *interval(boot[s])
+    for s in SCORES:
+        lo,hi = interval(boot[s])
+        df[s],df[s+'_lo'],df[s+'_hi'] = est[s], np.minimum(lo, est[s]), np.maximum(hi, est[s])
     df['ece_lo'] = df.ece_lo.clip(lower=0)
     for s,sign in dict(accuracy=1, nll=-1, brier=-1).items():
         df['gain_'+s],df[f'gain_{s}_lo'],df[f'gain_{s}_hi'] = sign*(est[s]-est[s][0])+0., *(interval(sign*(boot[s]-boot[s][:,:1]))+0.)

@@ -111,7 +111,8 @@ def greedy_selection(true:np.ndarray, # [S,N] log-probabilities of the true clas
 def best_of_trajectory(nll:np.ndarray # [steps] of `greedy_selection`
                       )->int:
     "Where the trajectory is lowest; the earliest such step"
-    return int(np.argmin(nll))
+    nll = np.asarray(nll)
+    return int(np.argmax(nll<=nll.min()+1e-12*max(1, abs(nll.min())))) # up to rounding
 
 # %% ../nbs/08b_selection.ipynb #36192808
 def greedy(pop, # a Population with probe labels
