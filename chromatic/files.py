@@ -197,7 +197,7 @@ def read_npy(path,
     if kind and a.dtype.kind not in kind: raise UserError(f'{path}: dtype {a.dtype}, expected kind {kind!r}')
     if shape and (len(shape)!=a.ndim or any(s not in (None,n) for s,n in zip(shape, a.shape))):
         raise UserError(f"{path}: shape {list(a.shape)}, expected {[s or 'any' for s in shape]}")
-    if finite and not np.isfinite(a).all(): raise UserError(f'{path}: {int((~np.isfinite(a)).sum())} values are NaN or infinite')
+    if finite and not np.isfinite(a).all(): raise UserError(f"{path}: {counted(k := int((~np.isfinite(a)).sum()), 'value')} {'is' if k==1 else 'are'} NaN or infinite")
     return a
 
 def read_npz(path)->dict: # name -> array

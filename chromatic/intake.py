@@ -99,7 +99,7 @@ def _outputs(path, kind:str, notes:dict)->tuple: # names or None, how messages c
         k = _model_kind(shown[i], b, kind)
         if old and k!=old: raise UserError(f'{shown[0]}: {KINDS[old]}, but {shown[i]}: {KINDS[k]}; save all of them alike, or say what they are with --kind')
         if names:
-            if out is None: out = np.empty((S,)+b.shape[1:], b.dtype)
+            if out is None: out = np.zeros((S,)+b.shape[1:], b.dtype) # not empty: it may be widened before it is full
             if b.shape[1:]!=out.shape[1:]: raise UserError(f'{shown[0]}: shape {list(out.shape[1:])}, but {shown[i]}: shape {list(b.shape[1:])}; expected the same examples and classes of all models')
             if (t := np.result_type(out, b))!=out.dtype: out = out.astype(t)
             out[i] = b[0]
