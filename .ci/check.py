@@ -122,7 +122,7 @@ def in_process(p:Path, flags:tuple, limit:int, ctx)->tuple[bool,float]:
 
 def run_all(files:list[Path], flags:tuple, workers:int)->list[str]:
     "Run `files`, `workers` at a time; names of those that failed"
-    failed, limit = [], 1800 if flags else 300
+    failed, limit = [], 1800 if flags else 600
     ctx = get_context('spawn' if os.path.exists('/dev/nvidiactl') else 'forkserver') # CUDA does not survive a fork
     if ctx.get_start_method()=='forkserver': ctx.set_forkserver_preload(PRELOAD)
     with ThreadPoolExecutor(workers) as pool:

@@ -52,8 +52,9 @@ def examples(log_probs:np.ndarray, # [S,M,C] members' calibrated log-probabiliti
             )->dict:
     "For each ensemble and example, arrays [R,M]: hit (0 or 1), conf (the largest pooled probability), nll (nats), brier"
     _check(log_probs, W, how)
-    W = W/np.where(W>0, W, np.inf).min(1, keepdims=True)
-    W = np.where(abs(W-np.round(W))<1e-9*W, np.round(W), W) # weights that are counts of a common one are counted, so that ties are ties
+    V = W/np.where(W>0, W, np.inf).min(1, keepdims=True)
+    counts = (abs(V-np.round(V))<=1e-9*V).all(1, keepdims=True) & (W!=np.round(W)).any(1, keepdims=True)
+    W = np.where(counts, np.round(V), W) # fractions that are counts of the smallest are counted, so that ties are ties
     (S,M,C),at,n = log_probs.shape, np.arange(len(labels)), W.sum(1, keepdims=True)
     if how=='geometric':
         q = pool(log_probs, W, how)
@@ -66,7 +67,7 @@ def examples(log_probs:np.ndarray, # [S,M,C] members' calibrated log-probabiliti
         nll = np.log(n)-best-np.log(np.maximum(W@np.exp(true-best), np.finfo(float).tiny))
     top, part = q.argmax(-1), lambda c: np.take_along_axis(q, c[...,None], -1)[...,0].astype(float)/n
     return dict(hit=(top==labels).astype(float), conf=part(top), nll=nll,
-                brier=np.einsum('rmc,rmc->rm', q, q)/n**2-2*part(np.broadcast_to(labels, top.shape))+1)
+                brier=np.maximum(np.einsum('rmc,rmc->rm', q, q)/n**2-2*part(np.broadcast_to(labels, top.shape))+1, 0))
 
 # %% ../nbs/08_pooling.ipynb #2bba5442
 def ambiguity_brier(b:np.ndarray, # [S] members' Brier scores (summed over classes)

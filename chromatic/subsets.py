@@ -38,7 +38,7 @@ def kkt_residual(G:np.ndarray, # [S,S] of `brier_gram`
                 )->float:
     "Largest violation of the optimality of `w` on the simplex: gradients relative to the largest entry of 2G, weights as they are"
     G, w = np.asarray(G, dtype=float), np.asarray(w, dtype=float)
-    if not np.isfinite(w).all(): return np.inf
+    if not (np.isfinite(w).all() and np.isfinite(G).all()): return np.inf
     grad = 2*G@w
     over = grad-w@grad
     return float(max(0., max(-over.min(), np.abs(over[w>0]).max(initial=0))/max(2*np.abs(G).max(), DUST), -w.min(), abs(w.sum()-1)))
