@@ -7,15 +7,13 @@ __all__ = ['SOURCES', 'ImageData', 'cache_dir', 'Splits', 'make_splits', 'load_d
            'Batches', 'make_dls']
 
 # %% ../nbs/01_data.ipynb #3c77609a
-import functools, hashlib, itertools, math, os, warnings
+import functools, hashlib, importlib, itertools, math, os, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-import numpy as np, torch, torchvision.datasets as tvd
+import numpy as np, torch
 import torch.nn.functional as F
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 with warnings.catch_warnings():
     warnings.simplefilter('ignore') # fastai scripts two functions, which torch has deprecated
     from fastai.data.core import DataLoaders
@@ -51,17 +49,18 @@ class ImageData:
 
 # %% ../nbs/01_data.ipynb #de5370b5
 def _digits(root=None)->ImageData:
-    d = load_digits()
+    d = importlib.import_module('sklearn.datasets').load_digits() # imported when asked for, as torchvision is: both take a second, and a process that only trains needs neither
     return ImageData('digits', np.round(d.images*255/16).astype(np.uint8)[:,None], d.target.astype(np.int64), tuple(map(str, range(10))))
 
 # %% ../nbs/01_data.ipynb #c914bd0c
-_TV = dict(cifar10=tvd.CIFAR10, cifar100=tvd.CIFAR100, svhn=tvd.SVHN, mnist=tvd.MNIST, fashion_mnist=tvd.FashionMNIST)
+_TV = dict(cifar10='CIFAR10', cifar100='CIFAR100', svhn='SVHN', mnist='MNIST', fashion_mnist='FashionMNIST')
+def _tvd(): return importlib.import_module('torchvision.datasets')
 _MIRRORED = ('cifar10','cifar100','fashion_mnist')
 
 def _tv_part(name:str, root, test:bool)->tuple:
     "Images [n,ch,H,W] uint8, labels [n] and classes of one half of a torchvision set"
     kw = dict(split='test' if test else 'train') if name=='svhn' else dict(train=not test)
-    ds = _TV[name](root, download=True, **kw)
+    ds = getattr(_tvd(), _TV[name])(root, download=True, **kw)
     x,y = np.asarray(ds.data), np.asarray(ds.labels if name=='svhn' else ds.targets)
     if x.ndim==3: x = x[:,None]
     elif name!='svhn': x = x.transpose(0,3,1,2)
@@ -90,7 +89,7 @@ def _decode(path:str, mode:str)->np.ndarray:
 
 def _listing(root)->tuple:
     "Sorted files and labels of both halves of an ImageFolder tree, its class names, and the size of its test half"
-    try: a,b = (tvd.ImageFolder(Path(root)/part) for part in ('train','test'))
+    try: a,b = (_tvd().ImageFolder(Path(root)/part) for part in ('train','test'))
     except (FileNotFoundError, NotADirectoryError) as e:
         raise UserError(f'--data_root {root}: expected train/<class>/* and test/<class>/* with images below it ({str(e).splitlines()[0]})') from None
     if a.classes!=b.classes: raise UserError(f'--data_root {root}: train and test have different classes: {sorted(set(a.classes)^set(b.classes))}')
@@ -152,7 +151,7 @@ def make_splits(data:ImageData, seed:int=0 # the split seed
     if round(min(shares)*n)<len(few): raise UserError(f'{n} images of {len(few)} classes: expected at least {math.ceil(len(few)/min(shares))}, so that every part has some of each class')
     rest, parts = np.arange(n), []
     for share in reversed(shares):
-        rest, part = train_test_split(rest, test_size=round(share*n), stratify=y[rest], random_state=seed)
+        rest, part = importlib.import_module('sklearn.model_selection').train_test_split(rest, test_size=round(share*n), stratify=y[rest], random_state=seed)
         parts.append(np.sort(part))
     if data.n_test: parts.insert(0, np.arange(n, len(y)))
     return Splits(np.sort(rest), *reversed(parts), seed=seed)

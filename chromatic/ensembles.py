@@ -61,14 +61,16 @@ def ensemble_table(pop, # a `Population` with labels and test outputs
     needs_test(pop)
     S, sizes, D2 = pop.S, sorted({*(sizes or default_sizes(pop.S)), pop.S}), distance_matrix(pop, default_metric(pop)) if D2 is None else D2
     W = {k: all_subsets(S, k) for k in sizes if math.comb(S, k)<=cap}
-    every = {k: scores(pop, w) for k,w in W.items()}
+    z = {s: log_outputs(pop, s) for s in ('probe','test')}
+    def of(W, split): return scores(pop, W, split, log_probs=z[split])
+    every = {k: of(w, 'test') for k,w in W.items()}
     plan = {n: f(pop, D2, sizes, draws=draws, seed=seed) for n,f in STRATEGIES.items()}
     one = [('best-single',1,np.eye(S)[best_probe(pop)[:1]])]+[(n,k,w) for n,p in plan.items() if n!='random-k' for k,w in p.items()]
     one += [(n,int((w>0).sum()),w) for n,w in [('greedy-best',greedy_best(pop)), ('weights',weighted(pop, D2))] if len(w)]
     found = score_table(pop, np.concatenate([w for *_,w in one]), B, seed).assign(interval='test examples', subsets=1).to_dict('records')
     who = lambda w: dict(ids=tuple(np.repeat(pop.ids, w.astype(int)).tolist()) if (w==w.astype(int)).all() else tuple(np.array(pop.ids)[w>0].tolist()), weights=tuple((w[w>0]/w.sum()).tolist()), members=int((w>0).sum()))
     rows = [dict(strategy=n, k=k)|who(w[0])|r for (n,k,w),r in zip(one, found)]
-    rows += [dict(strategy='random-k', k=k, members=k)|_over_subsets(every[k] if k in every else scores(pop, w), scores(pop, W.get(k, w), 'probe')) for k,w in plan['random-k'].items()]
+    rows += [dict(strategy='random-k', k=k, members=k)|_over_subsets(every[k] if k in every else of(w, 'test'), of(W.get(k, w), 'probe')) for k,w in plan['random-k'].items()]
     order = ['best-single', 'full', 'weights', 'greedy-best', *STRATEGIES]
     df = pd.DataFrame(rows).sort_values(['strategy','k'], key=lambda c: c.map(order.index) if c.name=='strategy' else c, ignore_index=True)
     return _add_regret(df, every)

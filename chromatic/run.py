@@ -25,6 +25,7 @@ from .population import Population, covariates
 from .members import read_record
 from .runs import Incomplete, check_request, clear, load_population, read_run, train_population
 from .page import number, plural
+from .nulls import check_m
 from .artifact_tests import artifact_tests
 from .ensembles import ensembles
 from .analyze import analyze
@@ -47,13 +48,14 @@ def _repel(repel:bool, **flags)->RepelConfig:
 def evaluate(pop:Population, # with probe and test outputs
              out='.', # folder that `artifacts/` goes under
              seed:int=0, say=print,
+             m:int=999, # shuffled populations in the evidence
              images:np.ndarray=None # [N,ch,H,W] uint8, the probe's, for pictures in the report
             ):
     "Everything after training: ensembles, evidence, maps, analysis and report, written below `out`"
     say('ensembles …')
     ensembles(pop, out, seed)
     say('evidence …')
-    write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', artifact_tests(pop, seed=seed, progress=sys.stdout.isatty()))
+    write_json(Path(out)/'artifacts'/'reports'/'artifact_tests.json', artifact_tests(pop, m, seed=seed, progress=sys.stdout.isatty()))
     say('maps and report …')
     analyze(pop, out, seed, images=images)
 
@@ -73,12 +75,14 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         workers:int=0, # members trained at the same time; 0: one for each core
         out:str='.', # folder that runs/ and artifacts/ go under
         seed:int=0, # run seed: training order, resampling
+        m:int=999, # shuffled populations in the evidence, e.g. 19 for a quick look
         split_seed:int=0, # decides which images train, repel, probe and (without an official test set) test
         fresh:bool=False # remove an earlier run in --out first
        )->int:
     "Train a population of small networks, map it, test the map, and combine the members"
     rs = _recipes(recipe, fast, epochs)
     rc = _repel(repel, repel_lambda=repel_lambda, repel_warmup=repel_warmup, repel_bandwidth=repel_bandwidth)
+    check_m(m)
     check_request(rs, seeds, out, rc, device, workers, cohorts)
     data,splits = load_data(dataset, data_root, split_seed)
     _say(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {plural(r.epochs, "epoch")}' for r in rs))
@@ -90,7 +94,7 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         try: pop = load_population(out)
         except UserError as few: print(f'chromatic_run: {lost}\n{few}', file=sys.stderr); return 1
     if rc: _say('bandwidth ' + ', '.join(f"{read_record(out, m.id)['bandwidth']:.4g} ({m.recipe})" for m in pop.members.itertuples() if (m.cohort, m.order)==(0, 0)))
-    evaluate(pop, out, seed, _say, data.images[splits.probe])
+    evaluate(pop, out, seed, _say, m, data.images[splits.probe])
     print(summary(out))
     if lost: print(f'chromatic_run: {lost}', file=sys.stderr)
     return 1 if lost else 0

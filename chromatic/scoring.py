@@ -30,10 +30,11 @@ def _labels(pop, split)->np.ndarray:
 def scores(pop, # a `Population`
            W:np.ndarray, # [R,S] weights or counts of the members in each ensemble
            split:str='test', # 'probe' or 'test'
-           how:str='arithmetic' # or 'geometric'
+           how:str='arithmetic', # or 'geometric'
+           log_probs:np.ndarray=None # [S,M,C] of `log_outputs`, where they are at hand: T is fitted for them
           )->pd.DataFrame: # [R] accuracy, nll (nats), brier, ece
     "`score` of ensembles of a population; votes have no NLL"
-    df = score(log_outputs(pop, split), _labels(pop, split), W, how=how)
+    df = score(log_outputs(pop, split) if log_probs is None else log_probs, _labels(pop, split), W, how=how)
     return df.assign(nll=np.nan) if pop.kind=='labels' else df
 
 # %% ../nbs/08c_scoring.ipynb #08cc000a
