@@ -21,6 +21,7 @@ from .glance import default_metric, fingerprint
 from .resample import outputs, probe_grams, refitted
 from .intervals import coordinate_intervals, squared_radius
 from .groups import cluster_figure
+from .nulls import check_m
 from .artifact_tests import artifact_tests, null_figure, rungs_figure
 from .semantics import *
 from .report import *
@@ -154,12 +155,14 @@ def analyze_command(out:str='.', # the folder of a run, or where the results for
                     test_outputs:str='', # the same models on other examples, to score ensembles on; default: a random half of the examples
                     test_labels:str='', # the true classes of those
                     quick:bool=False, # with --outputs: leave out the evidence, which takes longest
+                    m:int=999, # shuffled populations, at least, in the evidence
                     seed:int=0): # of the shuffles, the subsets and the t-SNE view
     "Map, spectrum, meaning of the axes and report of the members under --out, or of --outputs"
     flags = dict(outputs=outputs, labels=labels, kind=kind, groups=groups, test_outputs=test_outputs, test_labels=test_labels)
     if quick and not outputs: raise UserError('--quick: only with --outputs')
     pop, reports = open_population(out, **flags), Path(out)/'artifacts'/'reports'
-    found = {k: v for k,v in beside(pop, out)[0].items() if v.get('config', {}).get('seed')==seed} # made with another seed: other halves, other shuffles
+    check_m(m)
+    found = {k: v for k,v in beside(pop, out)[0].items() if (c := v.get('config', {})).get('seed')==seed and c.get('m', m)>=m} # made with another seed: other halves, other shuffles
     if outputs and 'ensemble' not in found and pop.probe_labels is not None and (pop.test is None or pop.test_labels is not None):
         print('ensembles …', flush=True)
         ensembles(with_test(pop, seed, print), out, seed, pop)
@@ -167,7 +170,7 @@ def analyze_command(out:str='.', # the folder of a run, or where the results for
         if pop.probe.size>BIG or pop.S>MANY: print(f'{pop.S} members, {pop.N} examples: the evidence may take hours and is left out; chromatic.artifact_tests makes it, and the chapter on size shows what is quick')
         else:
             print('evidence …', flush=True)
-            write_json(reports/'artifact_tests.json', artifact_tests(pop, seed=seed, progress=sys.stdout.isatty()))
+            write_json(reports/'artifact_tests.json', artifact_tests(pop, m, seed=seed, progress=sys.stdout.isatty()))
     r = analyze(pop, out, seed, source={k: v for k,v in flags.items() if v} or None)
     print(say_real(beside(pop, out)[0].get('tests'), r)[1][0], say_axis(r))
     print(f"report: {reports/'report.html'}")
