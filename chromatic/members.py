@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['group_name', 'member_id', 'configuration', 'completed', 'differences', 'provenance', 'member_paths', 'save_member',
-           'remove_member', 'read_record', 'damage']
+           'remove_member', 'read_record', 'damage', 'agreed_snapshots']
 
 # %% ../nbs/05a_members.ipynb #be7c05b6
 import importlib.metadata, platform, socket, subprocess
@@ -17,6 +17,7 @@ from .files import *
 from .data import ImageData, Splits
 from .models import Recipe
 from .train import Member
+from .snapshots import SnapshotConfig
 from .repel import RepelConfig
 
 # %% ../nbs/05a_members.ipynb #704871d2
@@ -60,18 +61,21 @@ def provenance()->dict:
     return dict(python=platform.python_version(), versions=dict(chromatic=__version__)|{p: version(p) for p in pkgs}, host=socket.gethostname(), machine=platform.machine(), commit=commit or None)
 
 # %% ../nbs/05a_members.ipynb #f1b38357
-def member_paths(out, id:str, repelled:bool=False)->dict:
+def member_paths(out, id:str, repelled:bool=False, followed:bool=False # were snapshots taken in training?
+                )->dict:
     "The files of a member, by what they hold"
     runs, art = Path(out)/'runs'/id, Path(out)/'artifacts'
-    return dict(weights=runs/'model.safetensors', history=runs/'history.csv', probe=art/'probes'/f'{id}.npy', test=art/'test'/f'{id}.npy', **(dict(pool=runs/'pool.npy') if repelled else {}))
+    return dict(weights=runs/'model.safetensors', history=runs/'history.csv', probe=art/'probes'/f'{id}.npy', test=art/'test'/f'{id}.npy', **(dict(pool=runs/'pool.npy') if repelled else {}), **(dict(snapshots=runs/'snapshots.npy') if followed else {}))
 
 def save_member(out, m:Member, record:dict # id, configuration, and what else is known
                )->dict:
     "Write a member's files and, last, its member.json; returns the record"
-    paths = member_paths(out, record['id'], m.pool is not None)
+    seen = getattr(m, 'snapshots', None)
+    paths = member_paths(out, record['id'], m.pool is not None, seen is not None)
     write_weights(paths['weights'], m.state); write_csv(paths['history'], m.history)
     write_npy(paths['probe'], m.probe); write_npy(paths['test'], m.test)
     if m.pool is not None: write_npy(paths['pool'], m.pool)
+    if seen is not None: write_npy(paths['snapshots'], seen); record = dict(record, snapshots=m.taken)
     record = dict(record, seed=m.seed, precision=m.precision, seconds=round(m.seconds, 2), cpu_seconds=round(m.cpu_seconds, 2), files={k: sha256(p) for k,p in paths.items()}, **provenance())
     write_json(Path(out)/'runs'/record['id']/'member.json', record)
     return record
@@ -79,7 +83,7 @@ def save_member(out, m:Member, record:dict # id, configuration, and what else is
 def remove_member(out, id:str):
     "Remove the files of a member, and its folder where nothing else lies in it"
     folder = Path(out)/'runs'/id
-    for p in (folder/'member.json', *member_paths(out, id, True).values()): p.unlink(missing_ok=True)
+    for p in (folder/'member.json', *member_paths(out, id, True, True).values()): p.unlink(missing_ok=True)
     with suppress(OSError): folder.rmdir()
 
 def read_record(out, id:str)->dict:
@@ -89,5 +93,18 @@ def read_record(out, id:str)->dict:
 
 def damage(out, record:dict)->list:
     "The files of a member that are missing or do not match the checksums of its record"
-    paths = member_paths(out, record['id'], 'pool' in record['files'])
+    paths = member_paths(out, record['id'], 'pool' in record['files'], 'snapshots' in record['files'])
     return [p for k,p in paths.items() if not p.exists() or sha256(p)!=record['files'].get(k)]
+
+# %% ../nbs/05a_members.ipynb #05ac0ff2
+def agreed_snapshots(stored:dict, # what run.json says of the run's snapshots, or None; None also where there is no run yet
+                     asked:SnapshotConfig, # or None
+                     recipes:list, splits:Splits, out, # of those that are to be trained
+                     new:bool # is there no run yet?
+                    )->SnapshotConfig:
+    "The snapshots of a run: as asked of a new one, as begun in an old one; None for none"
+    if new: return asked and asked.fixed(recipes, splits)
+    has = SnapshotConfig(**stored) if stored else None
+    if asked and (not has or asked.K!=has.K or asked.images not in (0, has.images)):
+        raise UserError(f"--snapshots {asked.K}{f' of {asked.images} images' if asked.images else ''}: the members in {out} are trained with {f'{has.K} of {has.images} images' if has else 'none'}, and none is trained again for its snapshots; choose another --out")
+    return has and has.fixed(recipes, splits)

@@ -14,6 +14,7 @@ from .files import UserError
 from .data import Batches, ImageData, Splits
 from .models import Recipe, batch_size
 from .train import Callback, Member, ValueMetric, fit_member
+from .snapshots import SnapshotConfig, Snapshots, with_snapshots
 
 # %% ../nbs/04_repel.ipynb #176df1e6
 @dataclass(frozen=True)
@@ -110,11 +111,15 @@ class Repel(Callback):
 def fit_repelled(data:ImageData, splits:Splits, recipe:Recipe, seed:int, cfg:RepelConfig,
                  refs:list, # [R,C] float16 arrays, the pool probabilities of earlier members
                  h:float=0., # the run's bandwidth; for the first member 0
-                 device='cpu', show:bool=False)->Member:
+                 device='cpu', show:bool=False,
+                 snapshots:SnapshotConfig=None # to be taken on the way
+                )->Member:
     "A member repelled by earlier ones, with its own pool probabilities and the bandwidth: the one in force, or what it measured"
     cfg.check(recipe)
     pool = Batches(data, device).images(splits.repel)
     stack = torch.from_numpy(np.stack(refs)).to(device) if refs else torch.empty(0, device=device)
     cb = Repel(cfg, pool, stack, h, batch_size(recipe, len(splits.train))//2, seed)
-    member = fit_member(data, splits, recipe, seed, device, [cb], [ValueMetric(cb.logged, 'repel')], show)
+    seen = [Snapshots(data, splits, recipe, snapshots, device)] if snapshots else []
+    member = fit_member(data, splits, recipe, seed, device, [cb, *seen], [ValueMetric(cb.logged, 'repel')], show)
+    for o in seen: member = with_snapshots(member, o)
     return replace(member, pool=cb.final.cpu().numpy(), bandwidth=h or cfg.bandwidth or max(cb.moved(), 1e-6)) # NaN stays NaN, as the first argument of max

@@ -18,8 +18,10 @@ if __name__ == '__main__' and '__file__' in globals() and not __package__: # pyt
 
 # %% ../nbs/22_run.ipynb #0e8fca41
 from .files import *
-from .data import SOURCES, load_data
+from .data import SOURCES
+from .unknowns import load_without
 from .models import RECIPES, get_recipe
+from .snapshots import SnapshotConfig
 from .repel import RepelConfig
 from .population import Population, covariates
 from .members import read_record
@@ -62,6 +64,7 @@ def evaluate(pop:Population, # with probe and test outputs
 # %% ../nbs/22_run.ipynb #362cad91
 def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_mnist or folder
         data_root:str='', # where torchvision keeps its files, or the folder with train/<class>/* and test/<class>/*
+        without:str='', # a class that no member is trained on, by its name: the unknown of python -m chromatic.unknown --ood held-out
         seeds:int=12, # how many members, of seeds 0, 1, …
         epochs:int=0, # training epochs; 0: the recipe's own
         recipe:str='default', # how members are trained, e.g. default, fast or strong; or several with commas between, crossed with the seeds
@@ -77,18 +80,23 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         seed:int=0, # run seed: training order, resampling
         m:int=999, # shuffled populations in the evidence, e.g. 19 for a quick look
         split_seed:int=0, # decides which images train, repel, probe and (without an official test set) test
-        fresh:bool=False # remove an earlier run in --out first
+        fresh:bool=False, # remove an earlier run in --out first
+        snapshots:int=0, # look at each member so many times on its way through training, for python -m chromatic.trajectories
+        snapshot_images:int=0 # of so many images of the probe; 0: as many as 1.5% of the training's arithmetic pay for
        )->int:
     "Train a population of small networks, map it, test the map, and combine the members"
     rs = _recipes(recipe, fast, epochs)
     rc = _repel(repel, repel_lambda=repel_lambda, repel_warmup=repel_warmup, repel_bandwidth=repel_bandwidth)
     check_m(m)
-    check_request(rs, seeds, out, rc, device, workers, cohorts)
-    data,splits = load_data(dataset, data_root, split_seed)
+    if snapshot_images and not snapshots: raise UserError(f'--snapshot_images {snapshot_images}: only with --snapshots')
+    sc = SnapshotConfig(snapshots, snapshot_images) if snapshots else None
+    check_request(rs, seeds, out, rc, device, workers, cohorts, sc)
+    data,splits = load_without(dataset, data_root, split_seed, without)
     _say(f'{data}\n{splits}\n' + '\n'.join(f'recipe {r.name}, {plural(r.epochs, "epoch")}' for r in rs))
     if rc: _say(f'repelled with λ = {rc.lam:g}, {"from the start" if not rc.warmup else "after "+plural(rc.warmup, "epoch")}, in {plural(cohorts, "cohort")}')
+    if sc: _say(f"{plural(snapshots, 'snapshot')} of {(s := sc.fixed(rs, splits)).images:,} probe images, at most {max(s.share(r, splits) for r in rs):.1%} of the training's arithmetic")
     lost = None
-    try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, fresh, _say)
+    try: pop = train_population(data, splits, rs, seeds, out, rc, device, workers, seed, cohorts, fresh, _say, sc)
     except Incomplete as e:
         lost = e
         try: pop = load_population(out)

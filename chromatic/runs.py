@@ -8,7 +8,7 @@ __all__ = ['WRITTEN', 'Job', 'plan', 'read_run', 'clear', 'Incomplete', 'check_r
 # %% ../nbs/06a_runs.ipynb #06a00003
 import os, time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, pandas as pd
 from .files import *
@@ -16,6 +16,7 @@ from .data import ImageData, Splits, mapped
 from .models import Recipe
 from .train import Failure, attempt, fit_members, n_workers, on_loky, pick_device, side_by_side, stop_workers
 from .together import fit_groups
+from .snapshots import SnapshotConfig, follow_members
 from .repel import RepelConfig, fit_repelled
 from .members import *
 from .population import MIN_MEMBERS, Population
@@ -49,13 +50,12 @@ class _Repelled:
     cfg:RepelConfig
     device:str
     refs:dict # (recipe name, seed) -> (pool probabilities of earlier members, bandwidth)
-    def __call__(self, recipe, seed): return fit_repelled(self.data, self.splits, recipe, seed, self.cfg, *self.refs[recipe.name, seed], self.device)
+    snapshots:SnapshotConfig=None
+    def __call__(self, recipe, seed): return fit_repelled(self.data, self.splits, recipe, seed, self.cfg, *self.refs[recipe.name, seed], self.device, snapshots=self.snapshots)
 
-def _forget(out, id:str):
-    "A member that is to be trained again is not finished"
-    (Path(out)/'runs'/id/'member.json').unlink(missing_ok=True)
+def _forget(out, id:str): (Path(out)/'runs'/id/'member.json').unlink(missing_ok=True) # a member that is to be trained again is not finished
 
-def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
+def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out, snapshots=None):
     "Yield (Job, Member or Failure, what else its record says) of repelled jobs, retraining what follows a changed member"
     chains = {}
     for j in sorted(jobs, key=lambda j: j.order): chains.setdefault((j.recipe.name, j.number), []).append(j)
@@ -73,7 +73,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
         now = {k: c[rank] for k,c in chains.items() if rank<len(c)}
         todo = {k: j for k,j in now.items() if j.id in missing or changed(k, rank, read_record(out, j.id))}
         for j in todo.values(): _forget(out, j.id)
-        fit = _Repelled(data, splits, jobs[0].repel, str(device), {(j.recipe.name, j.seed): (refs[k], h[k[0]] if rank else 0.) for k,j in todo.items()})
+        fit = _Repelled(data, splits, jobs[0].repel, str(device), {(j.recipe.name, j.seed): (refs[k], h[k[0]] if rank else 0.) for k,j in todo.items()}, snapshots)
         back = {(j.recipe.name, j.seed): k for k,j in todo.items()}
         for m in side_by_side(fit, [(j.recipe, j.seed) for j in todo.values()], n):
             k = back[m.recipe.name, m.seed]
@@ -88,8 +88,8 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out):
 # %% ../nbs/06a_runs.ipynb #06a0000c
 def read_run(out)->dict: return read_json(Path(out)/'runs'/'run.json', has=('config','ids','classes'))
 
-def _claim(out:Path, config:dict, jobs:list, classes):
-    "Refuse a folder that holds another run; otherwise write run.json"
+def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->SnapshotConfig:
+    "Refuse a folder that holds another run; otherwise write run.json, and say what snapshots the run has"
     path, old, ids = out/'runs'/'run.json', None, [j.id for j in jobs]
     if path.exists():
         old = read_run(out)
@@ -100,10 +100,11 @@ def _claim(out:Path, config:dict, jobs:list, classes):
         diff = [f"--seeds, --seed or --cohorts: cohorts of {old['config']['repel']['cohort']}, asked for {config['repel']['cohort']} (what repels itself does not grow)" if d.startswith('repel.cohort ') else d for d in differences(stored, shown)]
         if diff: raise UserError(f"--out {out}: holds another run: {'; '.join(diff[:4])}; choose another --out, or --fresh to start over")
         if set(old['ids'])-set(ids): raise UserError(f"--seeds {len({j.seed for j in jobs})}: {out} holds {len(old['ids'])} members, and none is taken away; ask for at least as many, or choose another --out")
-    if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **provenance()))
+    snapshots = agreed_snapshots((old or {}).get('snapshots'), snapshots, [j.recipe for j in jobs], splits, out, old is None)
+    if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **(dict(snapshots=asdict(snapshots)) if snapshots else {}), **provenance()))
+    return snapshots
 
-WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png',
-               reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html') # below artifacts/, besides members
+WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html') # below artifacts/, besides members
 
 def _clear(out):
     runs, art = Path(out)/'runs', Path(out)/'artifacts'
@@ -144,7 +145,7 @@ def _keep(out, j:Job, m, record:dict)->str:
         return f'could not be written: {e}'
     return ''
 
-def check_request(recipes:list, n:int, out='.', repel:RepelConfig=None, device:str='auto', workers:int=0, cohorts:int=1):
+def check_request(recipes:list, n:int, out='.', repel:RepelConfig=None, device:str='auto', workers:int=0, cohorts:int=1, snapshots:SnapshotConfig=None):
     "The torch device of a population that can be trained; of one that cannot, `UserError` names the flag"
     if n<1 or n*len(recipes)<MIN_MEMBERS: raise UserError(f'--seeds {n}: at least {MIN_MEMBERS} members are needed for a map')
     if workers<0: raise UserError(f'--workers {workers}: expected 0 or more')
@@ -153,7 +154,10 @@ def check_request(recipes:list, n:int, out='.', repel:RepelConfig=None, device:s
     if len({r.name for r in recipes})<len(recipes): raise UserError(f"--recipe {','.join(r.name for r in recipes)}: a recipe is named twice")
     if os.path.exists(out) and not os.path.isdir(out): raise UserError(f'--out {out}: a file, expected a folder')
     for r in recipes if repel else []: repel.check(r)
+    if snapshots and _together(pick_device(device), workers, repel): raise UserError(f'--snapshots {snapshots.K}: members that train together on a GPU have none; --workers 1 trains them one by one')
     return pick_device(device)
+
+def _together(dev, workers, repel)->bool: return dev.type=='cuda' and not workers and not repel and on_loky()
 
 def train_population(data:ImageData, splits:Splits, recipe, # a `Recipe`, or a list of them to cross with the seeds
                      n:int, # seeds 0 to n-1
@@ -163,39 +167,39 @@ def train_population(data:ImageData, splits:Splits, recipe, # a `Recipe`, or a l
                      run_seed:int=0, # order in which repelled members train
                      cohorts:int=1, # of repelled members
                      fresh:bool=False, # remove an earlier run in `out` first, once all else is in order
-                     say=lambda s: None # called with a line for each member
+                     say=lambda s: None, # called with a line for each member
+                     snapshots:SnapshotConfig=None # None: none, or those of the run that lies in `out`
                     )->Population:
     "Train what is missing of a population and load it"
     recipes = [recipe] if isinstance(recipe, Recipe) else list(recipe)
-    out, dev = Path(out), check_request(recipes, n, out, repel, device, workers, cohorts)
-    jobs = plan(recipes, n, repel, cohorts, run_seed)
+    out, dev = Path(out), check_request(recipes, n, out, repel, device, workers, cohorts, snapshots)
+    jobs, _ = plan(recipes, n, repel, cohorts, run_seed), snapshots and snapshots.fixed(recipes, splits) # what cannot be is refused before anything is removed
     configs = {j.id: configuration(data, splits, j.recipe, j.cohort, repel) for j in jobs}
     config = dict({k:v for k,v in configs[jobs[0].id].items() if k!='recipe'}, recipes={r.name: configuration(data, splits, r, ())['recipe'] for r in recipes})
     if repel: config['repel'] = dict(config['repel'], cohort=sorted(map(list, {j.cohort for j in jobs})))
     with lock(out/'runs'/'.lock'):
         if fresh: _clear(out)
         for d in ('runs','artifacts'): sweep(out/d)
-        _claim(out, config, jobs, data.classes)
+        snapshots = _claim(out, config, jobs, data.classes, snapshots, splits)
         write_npy(out/'runs'/'splits.npy', splits.code)
         for part,d in (('probe','probes'), ('test','test')): write_npy(out/'artifacts'/d/'labels.npy', data.labels[getattr(splits, part)])
         failed, table = [], out/'runs'/'failed.csv'
         table.unlink(missing_ok=True)
-        try: _train(out, data, splits, jobs, configs, dev, workers, say, failed)
+        try: _train(out, data, splits, jobs, configs, dev, workers, say, failed, snapshots)
         finally:
             with suppress(UserError): write_csv(table, pd.DataFrame(failed, columns=['id','seed','recipe','reason'])) if failed else None
         if not failed: return load_population(out)
     raise Incomplete(f"{len(failed)} of {len(jobs)} members are missing (runs/failed.csv); the others are kept, and the same command tries these again:\n" + '\n'.join(f'  {f[0]}  {f[3]}' for f in failed))
 
-def _train(out, data, splits, jobs, configs, dev, workers, say, failed:list):
+def _train(out, data, splits, jobs, configs, dev, workers, say, failed:list, snapshots):
     "Train and save what is missing; (id, seed, recipe, reason) of what could not be kept is added to `failed`"
     missing, full, t, labels = _missing(out, jobs, configs, say), 0, time.time(), data.labels[splits.probe]
-    by = {(j.recipe.name, j.seed): j for j in jobs}
-    todo = [(j.recipe, j.seed) for j in jobs if j.id in missing]
-    together = dev.type=='cuda' and not workers and not jobs[0].repel and on_loky()
+    by, todo = {(j.recipe.name, j.seed): j for j in jobs}, [(j.recipe, j.seed) for j in jobs if j.id in missing]
+    together = _together(dev, workers, jobs[0].repel) and not snapshots
     side = min(n_workers(workers, dev), len({(j.recipe.name, j.number) for j in jobs}) if jobs[0].repel else len(todo)) if not together else len(todo) # at work at the same time
-    fitted = fit_groups(data, splits, todo, dev) if together else None if jobs[0].repel else fit_members(data, splits, todo, dev, workers)
+    fitted = fit_groups(data, splits, todo, dev) if together else None if jobs[0].repel else follow_members(data, splits, todo, snapshots, dev, workers) if snapshots else fit_members(data, splits, todo, dev, workers)
     try:
-        for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out) if jobs[0].repel else ((by[m.recipe.name, m.seed], m, {}) for m in fitted)):
+        for k,(j,m,extra) in enumerate(_in_rounds(data, splits, jobs, missing, dev, workers, out, snapshots) if jobs[0].repel else ((by[m.recipe.name, m.seed], m, {}) for m in fitted)):
             record = dict(extra, id=j.id, recipe=j.recipe.name, group=group_name(j.recipe, j.repel), order=j.order, cohort=j.number, config=configs[j.id], device=str(dev), threads=1 if dev.type=='cpu' else None, together=together)
             why = _keep(out, j, m, record)
             if why: failed.append((j.id, j.seed, j.recipe.name, why))
