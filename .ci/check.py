@@ -12,7 +12,7 @@ from pathlib import Path
 root = Path(__file__).resolve().parent.parent
 nbs = root/'nbs'
 FLAGS = 'slow', 'data', 'gpu'
-FIRST = '80_torture', '14_nulls', '80_benchmarks', '06a_runs', '03_train', '06b_cluster', '81_determinism' # the longest start first, so that none is left to end alone
+FIRST = '80_torture', '06a_runs', '20f_traversing', '03_train', '14_nulls', '04_repel', '21_analyze', '17_artifact_tests', '20e_connectivity', '09a_matching', '20d_unknown', '20g_alternatives', '81_determinism', '80_benchmarks', '06b_cluster' # the longest start first, so that none is left to end alone
 # Imported once, in the process that all notebooks' processes are forked from
 PRELOAD = ['nbdev.test', 'torch', 'torchvision', 'fastai.basics', 'fastai.callback.all', 'pandas', 'scipy.stats', 'sklearn.manifold', 'sklearn.datasets', 'seaborn', 'joblib']
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 import joblib, numpy as np
 from .files import *
-from .data import Batches, ImageData, Splits, load_data
+from .data import Batches, ImageData, Splits
+from .unknowns import load_without
 from .models import Net, Recipe
 from .train import load_model, one_thread, predict_logits
 from .members import completed, member_paths, provenance, read_record
@@ -23,7 +24,7 @@ def run_data(out, # folder of a run
             )->tuple:
     "The images that the run below `out` was trained with, and its splits: (ImageData, Splits)"
     config = read_run(out)['config']
-    data, splits = load_data(config['dataset'], data_root, config['split_seed'])
+    data, splits = load_without(config['dataset'], data_root, config['split_seed'])
     for what,has,was in (('images', data.hash, config['data_hash']), ('splits', splits.hash, config['split_hash'])):
         if has!=was: raise UserError(f'--data_root {data_root}: not the {what} that the run in {out} was trained with')
     return data, splits

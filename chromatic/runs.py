@@ -104,16 +104,16 @@ def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->Snapsh
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **(dict(snapshots=asdict(snapshots)) if snapshots else {}), **provenance()))
     return snapshots
 
-WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html') # below artifacts/, besides members
+WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html alternatives.json connectivity.json other_eyes.json robustness.json robustness.png robustness_evidence.png trajectories.json traversing.json unknown.json') # below artifacts/, besides members
 
 def _clear(out):
-    runs, art = Path(out)/'runs', Path(out)/'artifacts'
+    runs, art, studies = (Path(out)/d for d in ('runs','artifacts','studies'))
     if not (runs/'run.json').exists(): return
     for d in (runs, art): sweep(d)
     for i in read_run(out)['ids']: remove_member(out, i)
-    for f in (*(art/d/f for d,names in WRITTEN.items() for f in names.split()), runs/'splits.npy', runs/'failed.csv', runs/'run.json'): f.unlink(missing_ok=True)
-    for d in WRITTEN:
-        with suppress(OSError): (art/d).rmdir()
+    for f in (*(art/d/f for d,names in WRITTEN.items() for f in names.split()), *(p for e in ('json','npy','png') for p in studies.rglob('*.'+e)), runs/'splits.npy', runs/'failed.csv', runs/'run.json'): f.unlink(missing_ok=True)
+    for d in (*(art/d for d in WRITTEN), *sorted(studies.rglob('*'), reverse=True), studies):
+        with suppress(OSError): d.rmdir()
 
 def clear(out):
     "Remove the files that an earlier run left below `out`, and nothing else"

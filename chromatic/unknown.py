@@ -14,10 +14,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from scipy.stats import t as student
 from .files import *
-from .unknowns import WITHOUT, load_without, unknown_images
+from .unknowns import unknown_images
 from .calibration import safe_log, softmax
 from .population import *
-from .runs import load_population, read_run
+from .runs import load_population
 from .networks import kept, outputs_on, run_data, study_record
 from .selection import random_k
 from .uncertainty import *
@@ -158,7 +158,8 @@ def palette_figure(report:dict, # of `unknown_report`
     fig,axes = _panels(len(names), 2.6)
     for ax,name in zip(axes, names):
         y = np.array(report['unknown'][name]['worth'][score])*(-1 if name==OWN else 1)
-        dots = ax.scatter(x, y, c=a, s=7, cmap='cividis', lw=0)
+        some = np.s_[::max(1, round(len(x)/250))]
+        dots = ax.scatter(x[some], y[some], c=a[some], s=7, cmap='cividis', lw=0)
         for k,mark in dict(widest='>', narrowest='<').items(): ax.plot(x[pal[k]['at']], y[pal[k]['at']], mark, color='#D55E00', mec='white', ms=9, ls='', label=f'{k} at equal accuracy')
         ax.set(title=name+(f"\npartial r = {r[name,score]['r']:.2f}, Holm p = {r[name,score]['p_holm']:.2g}" if r else ''), xlabel='mean distance, probability²', ylabel='AURC (up is better)' if name==OWN else 'AUROC')
         if name==OWN: ax.invert_yaxis()
@@ -168,14 +169,6 @@ def palette_figure(report:dict, # of `unknown_report`
     return fig
 
 # %% ../nbs/20d_unknown.ipynb #20d00030
-def _images_of(out, data_root)->tuple:
-    "As `run_data`, also of a run without a class"
-    c = read_run(out)['config']
-    if WITHOUT not in c['dataset']: return run_data(out, data_root)
-    data, splits = load_without(c['dataset'], data_root, c['split_seed'])
-    if (data.hash, splits.hash)!=(c['data_hash'], c['split_hash']): raise UserError(f'--data_root {data_root}: not the images that the run in {out} was trained with')
-    return data, splits
-
 def unknown_text(report:dict # of `unknown_report`
                 )->str:
     "The tables of a report, for reading"
@@ -200,7 +193,7 @@ def unknown_command(out:str='.', # the folder of a finished run
     "Ask the members under --out about images that they cannot know, and whether wider ensembles notice better"
     t, out = time.time(), Path(out)
     check_m(m)
-    pop, (data, splits) = load_population(out), _images_of(out, data_root)
+    pop, (data, splits) = load_population(out), run_data(out, data_root)
     images = {k: v for o in ood.split(',') for k,v in unknown_images(o.strip(), data, splits, n, ood_root, data_root, seed).items()}
     place = lambda name: 'unknown/'+''.join(c if c.isalnum() or c in '-_' else '_' for c in name)
     outputs = {}
