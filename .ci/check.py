@@ -142,6 +142,7 @@ def main()->int:
     flags, start, before = tuple(a.flags.split()), time.time(), tree()
     files = sorted((p for p in notebooks() if fnmatch(p.name, a.only)), key=lambda p: FIRST.index(p.stem) if p.stem in FIRST else len(FIRST))
     os.environ |= {'PYTHONPATH': str(root), 'PYTHONWARNINGS': 'ignore::FutureWarning:torch.jit._script', 'MPLBACKEND': 'agg', 'HF_HUB_OFFLINE': '1', 'PYTHONHASHSEED': '0'}
+    if not flags: os.environ.setdefault('OMP_NUM_THREADS', '1') # as many notebooks at a time as cores: more threads only wait for each other
     failed, n = [], 0
     def note(name, why):
         nonlocal n; n += 1
