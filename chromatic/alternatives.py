@@ -19,7 +19,7 @@ from .train import n_workers, pick_device
 from .budgets import *
 from .members import completed, configuration, read_record
 from .runs import load_population, read_run
-from .networks import kept, run_data, study_record
+from .networks import kept, lies, run_data, study_record
 from .pooling import *
 from .nulls import holm
 from .plots import *
@@ -144,8 +144,7 @@ def study_alternatives(out, data:ImageData, splits:Splits, k:int=4, repeats:int=
     z = {i: np.concatenate([pop.probe[j], pop.test[j]]) for j,i in enumerate(pop.ids)}
     jobs = _jobs(found, groups, data, splits)
     path = lambda n, r: folder/f"{n.replace(', ','-').replace(' ','-')}-{groups[r][0]['seed']}.npy"
-    def lies(j): return path(*j[:2]).exists() and path(*j[:2]).with_suffix('.json').exists() and read_json(path(*j[:2]).with_suffix('.json'), has=('config',))['config']==jsonable(j[3])
-    todo, t = [j for j in jobs if not lies(j)], time.time()
+    todo, t = [j for j in jobs if not lies(path(*j[:2]), j[3])], time.time()
     now = todo[:most or len(todo)]
     lean = mapped(data) if len(now)>1 else data
     done = joblib.Parallel(min(n_workers(workers, dev), max(1, len(now))), return_as='generator')(joblib.delayed(train_alternative)(found[n], lean, splits, s, str(dev)) for n,_,s,_ in now)
@@ -193,7 +192,8 @@ def alternatives_command(out:str='.', # the folder of a run
     table, cost = compare_alternatives(outputs, *(data.labels[getattr(splits, o)] for o in ('probe','test')), draws, seed), cost_table(found, records, data, splits)
     config = dict(members=members, repeats=repeats, wide=wide, draws=draws, seed=seed, swa=SWA, calibration='one temperature after pooling, fitted on the probe')
     plan = {n: dict(planned=r.planned, macs=r.macs, epochs=r.epochs, widths=r.widths) for n,r in cost.iterrows()}
-    write_json(Path(out)/'artifacts'/'reports'/'alternatives.json', dict(config=config, alternatives=plan, scores=table.to_dict('records')))
+    write_json((reports := Path(out)/'artifacts'/'reports')/'alternatives.json', dict(config=config, alternatives=plan, scores=table.to_dict('records')))
+    write_figure(reports/'alternatives.png', alternatives_figure(table, cost))
     write_json(Path(out)/'studies'/'alternatives'/'about.json', dict(study_record(out, time.time()-t, **config), cost={n: dict(planned=r.planned, measured=r.measured, cpu_seconds=r.cpu_seconds, seconds=r.seconds) for n,r in cost.iterrows()}, records=records))
     wide_table = table.pivot(index='alternative', columns='score', values='value').loc[list(found), list(BETTER)]
     print(wide_table.join(cost[['planned','measured']]).round(4).to_string())

@@ -16,17 +16,10 @@ from .repel import Repel, RepelConfig, no_trace
 
 # %% ../nbs/04a_attract.ipynb #04a00006
 @dataclass(frozen=True)
-class AttractConfig:
-    "How a member is pulled towards a place"
+class AttractConfig(RepelConfig):
+    "How a member is pulled towards a place; the bandwidth is measured on a plain member"
     lam:float=1. # λ, the weight of the term
-    warmup:int=2 # epochs without it
-    bandwidth:float=0. # h, squared distance in probability; 0: measured on a plain member
-
-    def check(self, recipe:Recipe):
-        "Refuse what cannot be, naming the flag"
-        if not 0<=self.lam<float('inf'): raise UserError(f'--attract_lambda {self.lam}: expected a number of at least 0')
-        if not 0<=self.bandwidth<float('inf'): raise UserError(f'--attract_bandwidth {self.bandwidth}: expected a number above 0, or 0 to measure it')
-        if not 0<=self.warmup<recipe.epochs: raise UserError(f'--attract_warmup {self.warmup}: expected 0 to {recipe.epochs-1}, as recipe {recipe.name} has {recipe.epochs} epochs')
+    flag = 'attract'
 
 # %% ../nbs/04a_attract.ipynb #04a00009
 def mixture(refs, # [K,R,C] probabilities of earlier members on the pool

@@ -194,7 +194,8 @@ def connectivity_command(out:str='.', # the folder of a finished run
     "Walk the paths between pairs of members under --out: barriers, and the functions on the way"
     t, out = time.time(), Path(out)
     report = connectivity(out, data_root, pairs, epochs, points, seed, m, recipe, workers, images, lambda s: print(s, flush=True))
-    write_json(out/'artifacts'/'reports'/'connectivity.json', report)
+    write_json((reports := out/'artifacts'/'reports')/'connectivity.json', report)
+    for f,draw in (('connectivity',barrier_figure), ('connectivity_map',path_map_figure)): write_figure(reports/f'{f}.png', draw(report))
     write_json(out/'studies'/'connectivity'/'about.json', study_record(out, time.time()-t, **report['config'], pairs=pairs))
     print(connectivity_text(report))
 

@@ -11,13 +11,13 @@ import numpy as np, pandas as pd
 from itertools import combinations
 from matplotlib.figure import Figure
 from scipy.sparse import csr_array
-from scipy.stats import t as student
 from .files import UserError
 from .population import *
 from .pooling import *
 from .selection import best_probe, random_k
 from .scoring import scores
 from .distances import *
+from .influence import half_width
 from .nulls import holm
 from .plots import *
 from .glance import default_metric
@@ -85,14 +85,8 @@ def jackknife_interval(W:np.ndarray, k:np.ndarray, # [R,S] subsets, [R] their si
                        seed:int=0
                       )->np.ndarray:
     "95% interval [2,q] of `within_sizes` by deleting members; NaN with fewer than 6 members"
-    S = W.shape[1]
-    if S<6: return np.full((2,g.shape[1]), np.nan)
-    n, rng = round(S**.5), np.random.default_rng(seed)
-    out = list(combinations(range(S), n)) if S<=12 else [rng.choice(S, n, replace=False) for _ in range(300)]
-    z = lambda keep: np.arctanh(np.clip(within_sizes(k[keep], d[keep,None], g[keep])[0], -1+1e-9, 1-1e-9))
-    centre = z(np.ones(len(W), bool))
-    zs = np.array([z(W[:,list(o)].sum(1)==0) for o in out])
-    half = student.ppf(.975, S-1)*np.sqrt((S-n)/n*((zs-zs.mean(0))**2).mean(0))
+    def z(who): at = W[:,who].sum(1)==k; return np.arctanh(np.clip(within_sizes(k[at], d[at,None], g[at])[0], -1+1e-9, 1-1e-9))
+    centre, half = z(np.arange(S := W.shape[1])), half_width(z, S, seed)
     return np.tanh([centre-half, centre+half])
 
 # %% ../nbs/20a_diversity.ipynb #d048ac8e

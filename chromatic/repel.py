@@ -23,12 +23,13 @@ class RepelConfig:
     lam:float=0.1 # λ, the weight of the term
     warmup:int=2 # epochs without it
     bandwidth:float=0. # h, squared distance in probability; 0: measured on the first member
+    flag = 'repel' # what its flags begin with
 
     def check(self, recipe:Recipe):
         "Refuse what cannot be, naming the flag"
-        if not 0<=self.lam<float('inf'): raise UserError(f'--repel_lambda {self.lam}: expected a number of at least 0')
-        if not 0<=self.bandwidth<float('inf'): raise UserError(f'--repel_bandwidth {self.bandwidth}: expected a number above 0, or 0 to measure it')
-        if not 0<=self.warmup<recipe.epochs: raise UserError(f'--repel_warmup {self.warmup}: expected 0 to {recipe.epochs-1}, as recipe {recipe.name} has {recipe.epochs} epochs')
+        if not 0<=self.lam<float('inf'): raise UserError(f'--{self.flag}_lambda {self.lam}: expected a number of at least 0')
+        if not 0<=self.bandwidth<float('inf'): raise UserError(f'--{self.flag}_bandwidth {self.bandwidth}: expected a number above 0, or 0 to measure it')
+        if not 0<=self.warmup<recipe.epochs: raise UserError(f'--{self.flag}_warmup {self.warmup}: expected 0 to {recipe.epochs-1}, as recipe {recipe.name} has {recipe.epochs} epochs')
 
 # %% ../nbs/04_repel.ipynb #ebc2f4bc
 def kernel(p:torch.Tensor, # [B,C] probabilities of the member in training

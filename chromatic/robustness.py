@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np, pandas as pd
 from pathlib import Path
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 from .files import *
 from .shifts import CORRUPTIONS
 from .calibration import fit_temperature, softmax
@@ -23,6 +22,7 @@ from .networks import run_data, study_record
 from .shifted import *
 from .distances import distance_matrix, pairwise
 from .mds import classical_mds
+from .influence import half_width
 from .nulls import check_m, holm, Null
 from .plots import house_style, new_figure
 from .diversity import *
@@ -66,9 +66,8 @@ def member_interval(D2:np.ndarray, kept:np.ndarray, accuracy:np.ndarray=None # a
     S, kept = len(D2), np.asarray(kept, float)
     if S<8: return np.full((2,kept.shape[1]), np.nan)
     z = lambda i: np.arctanh(np.clip(_robust_r(D2, kept, accuracy, i), -1+1e-9, 1-1e-9))
-    left = np.array([z(np.delete(np.arange(S), s)) for s in range(S)])
-    half = student.ppf(.975, S-1)*np.sqrt((S-1)/S*((left-left.mean(0))**2).sum(0))
-    return np.tanh([z(np.arange(S))-half, z(np.arange(S))+half])
+    centre, half = z(np.arange(S)), half_width(z, S, d=1)
+    return np.tanh([centre-half, centre+half])
 
 # %% ../nbs/20c_robustness.ipynb #20ca0012
 EMPIRICAL = [g for g in GAINS if g[0]!='brier'] # under shift too, the gain in Brier score is arithmetic

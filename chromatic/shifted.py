@@ -110,8 +110,8 @@ def accuracy_kept(pop:Population, shifts:list # of Shifted
 
 def reliability(pop:Population, shifts:list, R:int=50, seed:int=0 # random halves
                )->dict: # kind -> r
-    "Split-half reliability of the accuracy kept, over members; NaN for somebody's set, whose images are not those of the test set"
+    "Split-half reliability of the accuracy kept, over members: the halves' correlation, after Spearman and Brown where it is positive; NaN for somebody's set, whose images are not those of the test set"
     o, paired = np.random.default_rng(seed).random((pop.M,R)).argsort(0)<pop.M//2, [s for s in shifts if not s.own]
     W = np.concatenate([o, ~o], 1).astype(np.float32)
-    def of(v): r = np.mean([np.corrcoef(v[:,i], v[:,R+i])[0,1] for i in range(R)]); return float(2*r/(1+r))
+    def of(v): r = np.mean([np.corrcoef(v[:,i], v[:,R+i])[0,1] for i in range(R)]); return float(2*r/(1+r) if r>0 else r)
     return {k: np.nan for k in _kinds(shifts)}|{k: of(v) for k,v in _kept(pop, paired, W).items()} if paired else {k: np.nan for k in _kinds(shifts)}

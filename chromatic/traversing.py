@@ -210,10 +210,10 @@ def traversing_command(out:str='.', # the folder of a finished run
     def go(lam, grid, *how): # its report
         made = travel(out, data, splits, grid, AttractConfig(lam, attract_warmup, attract_bandwidth), *how, workers, pick_device(device), print)
         return traverse_report(pop, *made, m, seed, lam=lam, warmup=attract_warmup, bandwidth=made[0].bandwidth.iloc[-1], corners=corners, beyond=beyond, targets=grid.name.tolist(), weights=np.stack(grid.weights), new_seeds=how[0], repeats=how[1], pool=len(splits.repel))
-    tries = [go(lam, grid[:3], 1, 0) for lam in lams] if len(lams)>1 else []
-    tries = [dict(lam=r['config']['lam'], distance=np.mean([o['distance'] for o in r['landings'] if o['kind']!='plain']), slope=r['slope'], accuracy=r['accuracy']) for r in tries]
+    tries = [dict(lam=lam, distance=np.mean([o['distance'] for o in r['landings'] if o['kind']!='plain']), slope=r['slope'], accuracy=r['accuracy']) for lam in lams if len(lams)>1 for r in [go(lam, grid[:3], 1, 0)]]
     report = go(min(tries, key=lambda o: o['distance'])['lam'] if tries else lams[0], grid, new_seeds, repeats)|dict(tries=tries)
-    write_json(Path(out)/'artifacts'/'reports'/'traversing.json', report)
+    write_json((reports := Path(out)/'artifacts'/'reports')/'traversing.json', report)
+    for f,draw in (('traversing',traverse_figure), ('traversing_reach',reach_figure)): write_figure(reports/f'{f}.png', draw(report))
     write_json(Path(out)/'studies'/'traversing'/'about.json', study_record(out, time.time()-t, **report['config']))
     print(''.join(f"λ = {o['lam']:g}: {o['distance']:.4f} from the first places\n" for o in tries)+traverse_text(report), end='')
 

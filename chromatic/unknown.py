@@ -9,10 +9,8 @@ __all__ = ['OWN', 'LOOKS', 'taken_out', 'palette_correlations', 'widest_and_narr
 # %% ../nbs/20d_unknown.ipynb #20d00003
 import sys, time
 import numpy as np, pandas as pd
-from itertools import combinations
 from pathlib import Path
 from matplotlib.figure import Figure
-from scipy.stats import t as student
 from .files import *
 from .unknowns import unknown_images
 from .calibration import safe_log, softmax
@@ -22,6 +20,7 @@ from .networks import kept, outputs_on, run_data, study_record
 from .selection import random_k
 from .uncertainty import *
 from .distances import distance_matrix
+from .influence import half_width
 from .nulls import check_m, holm
 from .plots import *
 from .glance import fingerprint
@@ -57,14 +56,12 @@ def palette_correlations(W:np.ndarray, # [R,S] subsets, rows of 0 and 1
     (R,S), k = W.shape, W.sum(1).astype(int)
     A, a, x = pair_means(W).toarray(), W@skill/k, g.values
     d = (A@D2.ravel())[:,None]
-    def z(i): return np.arctanh(np.clip(within_sizes(k[i], taken_out(k[i], d[i], a[i]), taken_out(k[i], x[i], a[i]))[0], -1+1e-9, 1-1e-9))
+    def z(who):
+        i = W[:,who].sum(1)==k
+        return np.arctanh(np.clip(within_sizes(k[i], taken_out(k[i], d[i], a[i]), taken_out(k[i], x[i], a[i]))[0], -1+1e-9, 1-1e-9)) if i.sum()>4 else None
     r, p = relabelled_p(taken_out(k, A, a), k, taken_out(k, x, a), _pairs_without(D2, skill), check_m(m), seed)
-    n, rng = round(S**.5), np.random.default_rng(seed)
-    some = combinations(range(S), n) if S<=12 else [rng.choice(S, n, replace=False) for _ in range(300)]
-    zs = np.array([z(i) for i in (W[:,list(o)].sum(1)==0 for o in some) if i.sum()>4])
-    half = student.ppf(.975, S-1)*np.sqrt((S-n)/n*((zs-zs.mean(0))**2).mean(0)) if S>=6 and len(zs) else np.full(x.shape[1], np.nan)
-    high = holm(dict(enumerate(p)))
-    return pd.DataFrame(dict(of=list(g), r_raw=within_sizes(k, d, x)[0], r=r, lo=np.tanh(np.arctanh(np.clip(r, -1+1e-9, 1-1e-9))-half), hi=np.tanh(np.arctanh(np.clip(r, -1+1e-9, 1-1e-9))+half), p=p, p_holm=[high[i] for i in range(len(p))]))
+    centre, half, high = np.arctanh(np.clip(r, -1+1e-9, 1-1e-9)), half_width(z, S, seed), holm(dict(enumerate(p)))
+    return pd.DataFrame(dict(of=list(g), r_raw=within_sizes(k, d, x)[0], r=r, lo=np.tanh(centre-half), hi=np.tanh(centre+half), p=p, p_holm=[high[i] for i in range(len(p))]))
 
 # %% ../nbs/20d_unknown.ipynb #20d00022
 def widest_and_narrowest(d:np.ndarray, a:np.ndarray, # [R] mean distances of subsets of one size, and mean accuracies of their members
@@ -201,7 +198,8 @@ def unknown_command(out:str='.', # the folder of a finished run
         print(f'{name}: {len(x)} images, {pop.S} members …', flush=True)
         outputs[name] = outputs_on(out, x, data, place(name), pop.ids)
     report = unknown_report(pop, outputs, size, m, seed=seed, keep=lambda name,config,make: kept(out/'studies'/f'{place(name)}.json', config, make))
-    write_json(out/'artifacts'/'reports'/'unknown.json', report)
+    write_json((reports := out/'artifacts'/'reports')/'unknown.json', report)
+    for f,draw in (('unknown',unknown_figure), ('unknown_palette',palette_figure)): write_figure(reports/f'{f}.png', draw(report))
     write_json(out/'studies'/'unknown'/'about.json', study_record(out, time.time()-t, ood=ood, n=n, size=size, seed=seed, m=m))
     print(unknown_text(report))
 
