@@ -104,7 +104,7 @@ def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->Snapsh
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **(dict(snapshots=asdict(snapshots)) if snapshots else {}), **provenance()))
     return snapshots
 
-WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html alternatives.json connectivity.json other_eyes.json robustness.json robustness.png robustness_evidence.png trajectories.json traversing.json unknown.json') # below artifacts/, besides members
+WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html alternatives.json alternatives.png connectivity.json connectivity.png connectivity_map.png other_eyes.json other_eyes.png robustness.json robustness.png robustness_evidence.png trajectories.json trajectories.png trajectories_prob_mse.png trajectories_hellinger2.png trajectories_bhattacharyya.png trajectories_evidence.png traversing.json traversing.png traversing_reach.png unknown.json unknown.png unknown_palette.png') # below artifacts/, besides members
 
 def _clear(out):
     runs, art, studies = (Path(out)/d for d in ('runs','artifacts','studies'))

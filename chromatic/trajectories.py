@@ -147,20 +147,20 @@ def trajectories(out='.', # folder of a run with snapshots
     r = dict(members=pop.ids, colours=palette(full.coords), images=len(idx), epochs=epochs, m=m, paths=paths, seed=seed, temperature=T.mean(0), at_bound=at_bound(T).sum(0), **table,
              final_evr=placed.mds.evr()[:2], full_probe_agreement=procrustes(full.coords[:,:2], placed.mds.coords).correlation,
              share=null['share'], ahead=null['ahead'], preference=null['preference'], stress=stress, in_time={k: [dict(r[k], p_holm=ph[k,t]) for t,r in enumerate(rows)] for k in names})
-    _draw(d, r, placed, {k: joint_map(v, k) for k,v in D2.items()}, epochs)
-    write_json(out/'artifacts'/'reports'/'trajectories.json', r)
+    _draw(d, reports := out/'artifacts'/'reports', r, placed, {k: joint_map(v, k) for k,v in D2.items()}, epochs)
+    write_json(reports/'trajectories.json', r)
     write_json(d/'about.json', study_record(out, time.time()-start, m=m, paths=paths, seed=seed, ids=ids))
     return jsonable(r)
 
-def _draw(d:Path, r:dict, placed, joint:dict, epochs):
+def _draw(d:Path, reports:Path, r:dict, placed, joint:dict, epochs):
     "Coordinates and pictures of the study"
     ids, colours, S, e = r['members'], r['colours'], len(r['members']), placed.mds.evr()
     write_npy(d/'placed.npy', placed.coords)
-    write_figure(d/'placed.png', trajectory_figure(placed.coords, epochs, colours, ids, 'In the map of the finished members', tuple(f'axis {k+1}, √probability²: {e[k]:.1%} of their variance' for k in (0,1))))
+    write_figure(reports/'trajectories.png', trajectory_figure(placed.coords, epochs, colours, ids, 'In the map of the finished members', tuple(f'axis {k+1}, √probability²: {e[k]:.1%} of their variance' for k in (0,1))))
     for k,v in joint.items():
         write_npy(d/f'joint_{k}.npy', c := v.coords.reshape(S,-1,3))
-        write_figure(d/f'joint_{k}.png', trajectory_figure(c, epochs, colours, None, f'All functions at all times, {k}', tuple(f'axis {i+1}'+(', imaginary' if v.imaginary[i] else '') for i in (0,1)), 5))
-    write_figure(d/'in_time.png', evidence_figure(epochs, {'cross-probe EVR, 2 axes': r['in_time']['cross_probe_evr'], 'effective dimension': r['in_time']['effective_dimension']}))
+        write_figure(reports/f'trajectories_{k}.png', trajectory_figure(c, epochs, colours, None, f'All functions at all times, {k}', tuple(f'axis {i+1}'+(', imaginary' if v.imaginary[i] else '') for i in (0,1)), 5))
+    write_figure(reports/'trajectories_evidence.png', evidence_figure(epochs, {'cross-probe EVR, 2 axes': r['in_time']['cross_probe_evr'], 'effective dimension': r['in_time']['effective_dimension']}))
 
 # %% ../nbs/18b_trajectories.ipynb #18b00029
 def trajectories_command(out:str='.', # folder of a run with snapshots (chromatic_run --snapshots 12)
