@@ -86,7 +86,9 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out, s
         if not chains: break
 
 # %% ../nbs/06a_runs.ipynb #06a0000c
-def read_run(out)->dict: return read_json(Path(out)/'runs'/'run.json', has=('config','ids','classes'))
+def read_run(out)->dict:
+    if not (path := Path(out)/'runs'/'run.json').exists(): raise UserError(f'{out}: no run here (runs/run.json is missing); train one with: chromatic_run --out {out}')
+    return read_json(path, has=('config','ids','classes'))
 
 def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->SnapshotConfig:
     "Refuse a folder that holds another run; otherwise write run.json, and say what snapshots the run has"
@@ -214,9 +216,7 @@ def _train(out, data, splits, jobs, configs, dev, workers, say, failed:list, sna
 # %% ../nbs/06a_runs.ipynb #1c382d57
 def load_population(out='.')->Population:
     "The finished members of the run below `out`; `UserError` names the file that is missing, damaged or foreign"
-    out = Path(out)
-    if not (out/'runs'/'run.json').exists(): raise UserError(f'{out}: no run here (runs/run.json is missing); train one with: chromatic_run --out {out}')
-    run = read_run(out)
+    out, run = Path(out), read_run(out)
     records = [r for r in (read_record(out, i) for i in run['ids']) if r]
     if len(records)<MIN_MEMBERS: raise UserError(f'{out}: {len(records)} finished members, at least {MIN_MEMBERS} are needed for a map; run chromatic_run again to finish them')
     labels = {p: read_npy(out/'artifacts'/d/'labels.npy', shape=(None,), kind='iu') for p,d in (('probe','probes'), ('test','test'))}

@@ -26,7 +26,8 @@ def uncertainties(probs:np.ndarray, # [S,n,C] members' calibrated probabilities
         out.append((1-mean.max(2), entr(mean).sum(2), (mean**2).sum(2)))
     top, H, sq = map(np.concatenate, zip(*out))
     both = {'max probability': np.maximum(top, 0), 'entropy': H}
-    return both if k.min()<2 else both|{'mutual information': np.maximum(H-own, 0), 'pairwise distance': np.maximum(2*(square-k*sq)/(C*(k-1)), 0)}
+    def clean(v): return np.where(v>1e-12, v, 0) # where members agree, what rounding leaves is no score
+    return both if k.min()<2 else both|{'mutual information': clean(H-own), 'pairwise distance': clean(2*(square-k*sq)/(C*(k-1)))}
 
 # %% ../nbs/08e_uncertainty.ipynb #08e0000b
 DETECTED = dict(auroc=1, aupr_unknown=1, aupr_known=1, fpr95=-1) # 1: larger is better
