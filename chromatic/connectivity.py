@@ -88,18 +88,18 @@ def path_summary(found:list, # of `pair_paths`, one a pair
 def _band(o, d=3, pc=False): f = (lambda v: f'{100*v:.1f}') if pc else lambda v: f'{v:.{d}f}'; return f(o['mean'])+(' points' if pc else '')+('' if o['lo'] is None or np.isnan(o['lo']) else f" [{f(o['lo'])}, {f(o['hi'])}]")
 def _known(o): return o['lo'] is not None and not np.isnan(o['lo'])
 def _sure(o, above): return _known(o) and (o['lo']>0 if above else o['hi']<0)
-def _falls(o): return 'falls' if _sure(o, True) else 'does not clearly fall' if _known(o) else 'changed here (one pair gives no interval)'
+def _falls(o): return 'falls' if _sure(o, True) else 'does not clearly fall' if _known(o) else 'fell in this one pair, which gives no interval'
 
 def answer(report:dict # of `connectivity`
           )->list: # sentences
     "Points or palette? What the figures say, in words, as far as they go"
     s, c, say = report['summary'], report['continuum'], []
     l, a, b = (s[k] for k in PATHS)
-    say.append(f"On the straight line between two members the accuracy {_falls(l['test_error'])}: less by {_band(l['test_error'], pc=True)} on test at the place that is worst on the probe; calibrated, the loss rises by {_band(l['test_calibrated'])} nats.")
+    say.append(f"On the straight line between two members the accuracy {_falls(l['test_error'])}: by {_band(l['test_error'], pc=True)} on test at the place that is worst on the probe; calibrated, the loss rises by {_band(l['test_calibrated'])} nats.")
     d = s['line less aligned']['test_calibrated']
     say.append(f"Alignment {'lowers' if _sure(d, True) else 'raises' if _sure(d, False) else 'does not clearly change'} this barrier, by {_band(d)} nats, to {_band(a['test_calibrated'])}; {_band(a['test_error'], pc=True)} of accuracy.")
     e, f = b['test_error'], s['line less bezier']['test_error']
-    say.append(f"On a trained curve the accuracy {_falls(e)}: less by {_band(e, pc=True)}; {'less of a fall than' if _sure(f, True) else 'not clearly less of a fall than'} on the line.")
+    say.append(f"On a trained curve the accuracy {_falls(e)}: by {_band(e, pc=True)}; {'less than' if _sure(f, True) else 'not clearly less than'} on the line.")
     say.append(f"In function space the curve is {_band(b['length'], 2)} times as long as its chord ({_band(b['halved'], 2)} with half the segments) and bows {_band(b['bow'], 2)} chord lengths away from it; there it is {_band(b['radius'], 2)} member radii from the centroid, the chord {_band(b['chord_radius'], 2)}.")
     if c: say.append(f"The best clusters have a silhouette of {c['continuum']['observed']:.3f}: a Gaussian continuum with the same spectrum gives {c['continuum']['mean']:.3f} (p {c['continuum']['p_holm']:.3f} after Holm), members without structure {c['structureless']['mean']:.3f} (p {c['structureless']['p_holm']:.3f}).")
     lumps = bool(c) and max(c[k]['p_holm'] for k in ('continuum','structureless'))<=.05
