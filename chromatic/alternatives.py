@@ -182,7 +182,7 @@ def alternatives_command(out:str='.', # the folder of a run
                          draws:int=1000, # bootstrap draws of the test examples
                          seed:int=0): # of the bootstrap
     "Ensembles of seeds against what the same training would buy instead"
-    for flag,v,least in (('draws',draws,100), ('most',most,0), ('workers',workers,0)):
+    for flag,v,least in (('draws',draws,100), ('most',most,0), ('workers',workers,0), ('wide',wide,0)):
         if v<least: raise UserError(f'--{flag} {v}: expected at least {least}')
     recipe, _ = seed_groups(out, members, repeats)
     data, splits = run_data(out, data_root)

@@ -109,7 +109,7 @@ def answer(report:dict # of `connectivity`
            f"the straight line between two members {lost}, and a bent path loses {_band(e, pc=True)}, which is less than half: what was looked at are no isolated points" if _sure(l['test_error'], True) and joined else
            f"the straight line between two members {lost}, and the curve that was found loses {_band(e, pc=True)}, which is not clearly less than half" if _sure(l['test_error'], True) else
            f"no barrier is shown on the straight line between two members, and none below {100*max(l['test_error']['hi'], 0):.1f} points is excluded")
-    say.append('Taken together: '+('members are lumped more than a continuum would be' if lumps else 'nothing says that members are lumped' if c else 'too few members to look for lumps')+f", and {way}. "
+    say.append('Taken together: '+('members are lumped more than a continuum would be' if lumps else 'members are not shown to be lumped, which takes both tests' if c else 'too few members to look for lumps')+f", and {way}. "
                f"This is said of {counted(len(report['pairs']), 'pair')} and one recipe; a barrier that a longer training of the curve or a better alignment would remove cannot be told from one that is there.")
     return say
 
@@ -126,9 +126,9 @@ def connectivity(out, # folder of a run
     recipe = recipe or max(of, key=of.count)
     who = [i for i,r in enumerate(of) if r==recipe]
     if len(who)<2: raise UserError(f"--recipe {recipe}: {counted(len(who), 'finished member')}, expected at least 2 of one recipe; members of different recipes cannot be aligned")
-    chosen = [(who[i],who[j]) for i,j in pick_pairs(len(who), pairs, seed)]
+    pop, chosen = pop.take([pop.ids[i] for i in who]), pick_pairs(len(who), pairs, seed)
     records, probs, D2, data = [read_record(out, i) for i in pop.ids], pop.probs(), distance_matrix(pop), mapped(data)
-    r = Recipe(**completed(records[who[0]]['config'])['recipe'])
+    r = Recipe(**completed(records[0]['config'])['recipe'])
     r, config = replace(r, epochs=epochs or r.epochs), dict(points=points, images=images, seed=seed, members=[o['files']['weights'] for o in records], temperature=pop.temperature)
     def one(i, j):
         make = lambda: pair_paths(*(member_net(out, pop.ids[k], data) for k in (i,j)), data, splits, probs, r, points, images, int(np.random.default_rng([seed,i,j]).integers(2**31)))

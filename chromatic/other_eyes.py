@@ -218,6 +218,7 @@ def other_eyes_command(out:str='.', # the folder of a run
     "Function distance beside linear CKA and distances of weights"
     if halves<2: raise UserError(f'--halves {halves}: expected at least 2')
     t, m, study, pop, (data, splits) = time.time(), check_m(m), Path(out)/'studies'/'other_eyes', load_population(out), run_data(out, data_root)
+    if (kinds := pop.members.recipe.unique().tolist())[1:]: raise UserError(f'{out}: members of {len(kinds)} recipes ({", ".join(kinds)}); expected a run of one, as weights and features are compared layer by layer')
     if pop.S<4: raise UserError(f'{out}: {counted(pop.S, "member")}, at least 4 are needed: three places always lie in a plane')
     features, weights = outputs_on(out, data.images[splits.probe], data, 'other_eyes', pop.ids, features=True), weight_distances(out, pop.ids, data, seed=seed)
     report, D, G = other_eyes(pop, features, weights, m, halves, seed)

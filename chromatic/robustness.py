@@ -221,6 +221,7 @@ def robustness(out:str='.', # the folder of a finished run
     if odd := [k for k in kinds if k not in CORRUPTIONS]: raise UserError(f"--shifts {odd[0]}: unknown, expected some of {', '.join(CORRUPTIONS)}")
     if not kinds and not shifted: raise UserError('--shifts: none, and no --shifted; nothing to do')
     if draws<1: raise UserError(f'--draws {draws}: expected at least 1')
+    if shifted_labels and not shifted: raise UserError(f'--shifted_labels {shifted_labels}: only with --shifted')
     pop, (data, splits), reports = load_population(out), run_data(out, data_root), Path(out)/'artifacts'/'reports'
     if pop.members.group.nunique()>1: print('members of several groups: relabelling takes them for exchangeable, which groups are not')
     found = shifted_outputs(out, data, splits, kinds, seed, shifted, shifted_labels, pop.ids, workers, print)

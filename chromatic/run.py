@@ -82,7 +82,7 @@ def run(dataset:str='digits', # digits, cifar10, cifar100, svhn, mnist, fashion_
         split_seed:int=0, # decides which images train, repel, probe and (without an official test set) test
         fresh:bool=False, # remove an earlier run in --out first
         snapshots:int=0, # look at each member so many times on its way through training, for python -m chromatic.trajectories
-        snapshot_images:int=0 # of so many images of the probe; 0: as many as 1.5% of the training's arithmetic pay for
+        snapshot_images:int=0 # of so many images of the probe; 0: as many as 1.5% of the training's arithmetic pay for, at least 250
        )->int:
     "Train a population of small networks, map it, test the map, and combine the members"
     rs = _recipes(recipe, fast, epochs)

@@ -126,7 +126,8 @@ def trajectories(out='.', # folder of a run with snapshots
     start, out = time.time(), Path(out)
     epochs, idx, Z = read_snapshots(out, ids)
     pop = load_population(out).take(ids) if ids else load_population(out)
-    check_m(m), check_m(paths)
+    check_m(m)
+    if paths<19 or (paths+1)%20: raise UserError(f'--paths {paths}: expected one less than a multiple of 20, such as 199')
     if pop.S<3: raise UserError(f'{out}: {counted(pop.S, "member")}, at least 3 are needed')
     S, y, d = pop.S, pop.probe_labels[idx], out/'studies'/'trajectories'
     config = dict(outputs=sha256(np.ascontiguousarray(Z).tobytes()), seed=seed)

@@ -72,8 +72,8 @@ def travel(out, # folder of a finished run
            repeats:int=2, # targets, the first of the grid, that the other seeds try too
            workers:int=0, device='cpu', say=lambda s: None)->tuple:
     "Train twins and pulled members, as far as they are missing: a table, and their outputs by name (probe, test, pool), and the members' on the pool"
-    run, ids = read_run(out), load_population(out).ids
-    recipes = completed(run['config'])['recipes']
+    ids, recipes = load_population(out).ids, completed((run := read_run(out))['config'])['recipes']
+    if run['config']['repel']: raise UserError(f'{out}: its members repel each other; expected a run of plain ones, as new members are trained plain')
     if len(recipes)>1: raise UserError(f"{out}: members of {len(recipes)} recipes ({', '.join(recipes)}); expected a run of one, as new members need a recipe")
     cfg.check(Recipe(**(recipe := next(iter(recipes.values())))))
     def of_pool(i):

@@ -125,8 +125,8 @@ def unknown_report(pop, # a `Population` of logits or probabilities with labels 
 # %% ../nbs/20d_unknown.ipynb #20d0002c
 LOOKS = {'mean member':('#555555','--'), 'max probability':('#0072B2','-'), 'entropy':('#D55E00',(0,(4,1.5))), 'mutual information':('#009E73','-'), 'pairwise distance':('#AA4499',(0,(1,1)))}
 
-def _panels(n:int, height:float)->tuple:
-    cols = 2 if n==4 else min(n, 3)
+def _panels(n:int, height:float, most:int=3)->tuple:
+    cols = 2 if n==4 else min(n, most)
     fig,axes = new_figure(7, .5+height*-(-n//cols), -(-n//cols), cols, squeeze=False)
     for ax in axes.ravel()[n:]: ax.set_visible(False)
     return fig, axes.ravel()
@@ -152,7 +152,7 @@ def palette_figure(report:dict, # of `unknown_report`
     "Mean pairwise distance of subsets against what they detect, coloured by their members' probe accuracy; the matched pair as triangles"
     pal, names = report['palette'], [k for k in report['unknown'] if k!=OWN]+[OWN]
     x, a, r = np.array(pal['distance']), 100*np.array(pal['accuracy']), {tuple(o['of']): o for o in pal['correlations']}
-    fig,axes = _panels(len(names), 2.6)
+    fig,axes = _panels(len(names), 2.6, 2)
     for ax,name in zip(axes, names):
         y = np.array(report['unknown'][name]['worth'][score])*(-1 if name==OWN else 1)
         some = np.s_[::max(1, round(len(x)/250))]
