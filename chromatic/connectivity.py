@@ -85,8 +85,8 @@ def path_summary(found:list, # of `pair_paths`, one a pair
     return {k: of(t) for k,t in rows.items()}|{'line less aligned': of(rows['line']-rows['aligned']), 'line less bezier': of(rows['line']-rows['bezier'])}
 
 # %% ../nbs/20e_connectivity.ipynb #20e0000b
-def _band(o, d=3, pc=False): f = (lambda v: f'{100*v:.1f}') if pc else lambda v: f'{v:.{d}f}'; return f(o['mean'])+(' points' if pc else '')+('' if o['lo'] is None or np.isnan(o['lo']) else f" [{f(o['lo'])}, {f(o['hi'])}]")
 def _known(o): return o['lo'] is not None and not np.isnan(o['lo'])
+def _band(o, d=3, pc=False): f = (lambda v: f'{100*v:.1f}') if pc else lambda v: f'{v:.{d}f}'; return f(o['mean'])+(' points' if pc else '')+(f" [{f(o['lo'])}, {f(o['hi'])}]" if _known(o) else '')
 def _sure(o, above): return _known(o) and (o['lo']>0 if above else o['hi']<0)
 def _falls(o): return 'falls' if _sure(o, True) else 'does not clearly fall' if _known(o) else 'fell in this one pair, which gives no interval'
 

@@ -49,9 +49,9 @@ class Null:
     def __getitem__(self, i): return Null(np.asarray(self.observed)[i], self.values[:,i], self.lower, self.made)
 
 # %% ../nbs/14_nulls.ipynb #619504a4
-def check_m(m:int)->int:
-    "`m` shuffles, if 5% of m+1 is a whole number of shuffles"
-    if m<19 or (m+1)%20: raise UserError(f'--m: {m} shuffles, expected one less than a multiple of 20, such as 999, so that 5% of m+1 is whole')
+def check_m(m:int, flag:str='m')->int:
+    "`m` shuffles, if 5% of m+1 is a whole number of shuffles; else a refusal that names the flag"
+    if m<19 or (m+1)%20: raise UserError(f'--{flag}: {m} shuffles, expected one less than a multiple of 20, such as 999, so that 5% of m+1 is whole')
     return m
 
 # %% ../nbs/14_nulls.ipynb #5f44da2c

@@ -126,8 +126,7 @@ def trajectories(out='.', # folder of a run with snapshots
     start, out = time.time(), Path(out)
     epochs, idx, Z = read_snapshots(out, ids)
     pop = load_population(out).take(ids) if ids else load_population(out)
-    check_m(m)
-    if paths<19 or (paths+1)%20: raise UserError(f'--paths {paths}: expected one less than a multiple of 20, such as 199')
+    check_m(m), check_m(paths, 'paths')
     if pop.S<3: raise UserError(f'{out}: {counted(pop.S, "member")}, at least 3 are needed')
     S, y, d = pop.S, pop.probe_labels[idx], out/'studies'/'trajectories'
     config = dict(outputs=sha256(np.ascontiguousarray(Z).tobytes()), seed=seed)
@@ -135,9 +134,9 @@ def trajectories(out='.', # folder of a run with snapshots
     D2 = {k: all_pairs(P, k) for k in STRESS}
     placed, table = place_snapshots(D2['prob_mse'], S), path_table(P, D2['prob_mse'], y)
     say('paths dealt out anew …')
-    null = kept(d/'paths.json', config|dict(m=check_m(paths), what=['stress','deviations','ahead','preference','share']), lambda: {k: _row(v) for k,v in path_null(Z, y, path_statistics, paths, seed).items()})
+    null = kept(d/'paths.json', config|dict(m=paths, what=['stress','deviations','ahead','preference','share']), lambda: {k: _row(v) for k,v in path_null(Z, y, path_statistics, paths, seed).items()})
     say('evidence at each time …')
-    rows = [kept(d/f'time{t:03}.json', config|dict(m=check_m(m)), lambda: {k: _row(v) for k,v in evidence_in_time(Z, y, m, seed, [t])[0].items()}) for t in range(len(epochs))]
+    rows = [kept(d/f'time{t:03}.json', config|dict(m=m), lambda: {k: _row(v) for k,v in evidence_in_time(Z, y, m, seed, [t])[0].items()}) for t in range(len(epochs))]
     names = ('cross_probe_evr','effective_dimension')
     ph = holm({(k,t): r[k]['p'] for t,r in enumerate(rows) for k in names})
     L, raw = straight_paths(P), all_pairs(softmax(Z.reshape(-1,*Z.shape[2:])).reshape(Z.shape), 'bhattacharyya')

@@ -206,7 +206,7 @@ def traversing_command(out:str='.', # the folder of a finished run
     for flag,v,least in (('targets',targets,0),('new_seeds',new_seeds,1),('repeats',repeats,0),('workers',workers,0)):
         if v<least or v==1 and flag=='targets': raise UserError(f'--{flag} {v}: expected at least {least}'+', and not 1, which leaves nothing to compare'*(v==1))
     (data,splits), m = run_data(out, data_root), check_m(m)
-    grid, _ = target_grid(pop.ids, classical_mds(distance_matrix(pop)).coords, corners, beyond)[:targets or None], held_out_places(distance_matrix(pop)) # which refuses too few members, before anything is trained
+    grid, _ = target_grid(pop.ids, classical_mds(D2 := distance_matrix(pop)).coords, corners, beyond)[:targets or None], held_out_places(D2) # which refuses too few members, before anything is trained
     def go(lam, grid, *how): # its report
         made = travel(out, data, splits, grid, AttractConfig(lam, attract_warmup, attract_bandwidth), *how, workers, pick_device(device), print)
         return traverse_report(pop, *made, m, seed, lam=lam, warmup=attract_warmup, bandwidth=made[0].bandwidth.iloc[-1], corners=corners, beyond=beyond, targets=grid.name.tolist(), weights=np.stack(grid.weights), new_seeds=how[0], repeats=how[1], pool=len(splits.repel))
