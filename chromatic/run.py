@@ -124,9 +124,10 @@ def summary(out='.')->str:
 
 # %% ../nbs/22_run.ipynb #fbb109f0
 def collect_results(out, # folder of a finished run
-                    to # folder that the small results are written to
+                    to, # folder that the small results are written to
+                    outputs:bool=True # the probe outputs too, in half precision; otherwise which answers were right, a bit each
                    )->Path:
-    "Write what a results page needs of a run: run.json, members.csv, distances, map, reports and float16 probe outputs"
+    "Write what a results page needs of a run: run.json, members.csv, distances, map, reports and outputs"
     out, to, pop = Path(out), Path(to), load_population(out)
     write_json(to/'run.json', {k:v for k,v in read_run(out).items() if k!='host'})
     right = (pop.predictions('test')==pop.test_labels).mean(1)
@@ -135,7 +136,9 @@ def collect_results(out, # folder of a finished run
     write_csv(to/'members.csv', covariates(pop).with_columns(test_accuracy=right, **cost).members)
     for f in sorted((out/'artifacts'/'embeddings').glob('*.npy')): write_npy(to/f.name, read_npy(f))
     for f in ('artifact_tests.json','ensemble.json','analysis.json'): write_json(to/f, read_json(out/'artifacts'/'reports'/f))
-    write_npy(to/'probe.npy', pop.probe.astype(np.float16)); write_npy(to/'probe_labels.npy', pop.probe_labels.astype(np.uint8))
+    if outputs: write_npy(to/'probe.npy', pop.probe.astype(np.float16)); write_npy(to/'probe_labels.npy', pop.probe_labels.astype(np.uint8))
+    else:
+        for part in ('probe','test'): write_npy(to/f'right_{part}.npy', np.packbits(pop.predictions(part)==getattr(pop, part+'_labels'), axis=1))
     return to
 
 # %% ../nbs/22_run.ipynb #5b603b8c
