@@ -16,7 +16,7 @@ from .population import *
 from .members import read_record
 from .runs import load_population
 from .networks import study_record
-from .page import number, p_value, span
+from .prose import chance, with_range
 from .pooling import *
 from .scoring import log_outputs
 from .influence import half_width
@@ -43,6 +43,14 @@ def deal_ensembles(groups, # [S] labels
 # %% ../nbs/20i_mixtures.ipynb #20fb000a
 SIGNS = dict(accuracy=1, nll=-1, brier=-1)
 
+def _rows(g)->np.ndarray: # [S] which of its group's members each is, counted around the size of the smallest
+    return pd.Series(g).groupby(g).cumcount().to_numpy()%int(pd.Series(g).value_counts().min())
+
+def _half(left, g, k)->np.ndarray: # [3]
+    "Half of the 95% interval: one member of each group is left out at a time; NaN with fewer than 6 a group, or too few for ensembles of k"
+    n = int(_rows(g).max())+1
+    return half_width(left, n, d=1) if n>max(5, k) else np.full(3, np.nan)
+
 def _gains(L, y, W, alone):
     "What each ensemble has over its mean member; more is better [R] each"
     s, mean = score(L, y, W), W@alone.to_numpy()/W.sum(1, keepdims=True)
@@ -60,15 +68,16 @@ def mixing_gain(L:np.ndarray, # [S,M,C] calibrated log-probabilities on test
         one, mix = deal_ensembles(labels, k, R, seed)
         return one, mix, _gains(L, y, one, alone), _gains(L, y, mix, alone)
     one, mix, a, b = both(g, R, seed)
+    rows_ = _rows(g)
     def left(o):
-        out = np.setdiff1d(np.arange(S), o)
-        i, j = one[:,out].sum(1)==0, mix[:,out].sum(1)==0
-        return np.array([b[s][j].mean()-a[s][i].mean() for s in SIGNS]) if i.any() and j.any() else None
+        at = np.isin(rows_, o)
+        c, d = (_gains(L[at], y, w, alone[at]) for w in deal_ensembles(g[at], k, R, seed))
+        return np.array([d[s].mean()-c[s].mean() for s in SIGNS])
     rng, null = np.random.default_rng([seed,1]), []
     for i in range(check_m(m)):
         _,_,c,d = both(rng.permutation(g), max(20, R//4), [seed,2,i])
         null.append([d[s].mean()-c[s].mean() for s in SIGNS])
-    half, null, rows = half_width(left, S, seed), np.array(null), []
+    half, null, rows = _half(left, g, k), np.array(null), []
     for i,s in enumerate(SIGNS):
         v = b[s].mean()-a[s].mean()
         n = Null(v, null[:,i])
@@ -84,16 +93,16 @@ def against_best(pop, # a `Population` with test outputs
     g, L, y = np.asarray(groups, dtype=object), log_outputs(pop), pop.test_labels
     right = (pop.predictions()==pop.probe_labels).mean(1)
     best = max(dict.fromkeys(g), key=lambda o: right[g==o].mean())
-    _, mix = deal_ensembles(g, k, R, seed)
-    own, rng = np.zeros_like(mix), np.random.default_rng([seed,3])
-    for r in range(len(own)): own[r, rng.choice(np.flatnonzero(g==best), k, replace=False)] = 1
-    a, b = score(L, y, own), score(L, y, mix)
-    def left(o):
-        out = np.setdiff1d(np.arange(pop.S), o)
-        i, j = own[:,out].sum(1)==0, mix[:,out].sum(1)==0
-        return np.array([v*(b[s][j].mean()-a[s][i].mean()) for s,v in SIGNS.items()]) if i.any() and j.any() else None
-    half = half_width(left, pop.S, seed)
-    rows = {s: dict(best=a[s].mean(), mixed=b[s].mean(), gain=(v := n*(b[s].mean()-a[s].mean())), lo=v-w, hi=v+w) for (s,n),w in zip(SIGNS.items(), half)}
+    def of(at): # scores of both kinds, of those members alone
+        _, mix = deal_ensembles(g[at], k, R, seed)
+        W, rng, mine = np.zeros((2,len(mix),pop.S)), np.random.default_rng([seed,3]), np.flatnonzero((g==best)&at)
+        for w in W[0]: w[rng.choice(mine, k, replace=False)] = 1
+        W[1][:,at] = mix
+        return [score(L, y, w)[list(SIGNS)].mean() for w in W], W
+    (a, b), (own, mix) = of(np.ones(pop.S, bool))
+    def left(o): a, b = of(np.isin(_rows(g), o))[0]; return np.array([v*(b[s]-a[s]) for s,v in SIGNS.items()])
+    half = _half(left, g, k)
+    rows = {s: dict(best=a[s], mixed=b[s], gain=(v := n*(b[s]-a[s])), lo=v-w, hi=v+w) for (s,n),w in zip(SIGNS.items(), half)}
     return dict(group=str(best), k=k, scores=rows, cost=None if cost is None else float((mix@cost).mean()/(own@cost).mean()))
 
 # %% ../nbs/20i_mixtures.ipynb #20fb0015
@@ -107,7 +116,7 @@ def mixture_figure(table:pd.DataFrame # of `mixing_gain`, for some k
         for what,c,mk,name in (('one',GREY,'s','of one group'), ('mixed',INK,'o','of different groups')): col[0].plot(t.k, unit*t[what], mk+'-', color=c, ms=7, label=name)
         col[0].set_ylabel(f'gain over the mean\nmember in {label}')
         col[1].fill_between(t.k, unit*t.chance_lo, unit*t.chance_hi, color=GREY, alpha=.6, lw=0, label='95% of relabelled members')
-        for r in t.itertuples(): col[1].plot([r.k,r.k], [unit*r.lo, unit*r.hi], color=INK, lw=2), col[1].plot(r.k, unit*r.value, 'o', color=INK, mfc=INK if r.p_holm<=.05 else 'white', ms=7, zorder=3)
+        for r in t.astype(dict(lo=float, hi=float)).itertuples(): col[1].plot([r.k,r.k], [unit*r.lo, unit*r.hi], color=INK, lw=2), col[1].plot(r.k, unit*r.value, 'o', color=INK, mfc=INK if r.p_holm<=.05 else 'white', ms=7, zorder=3)
         col[1].axhline(0, color='#555555', lw=.8, ls=':')
         col[1].set(xlabel='members of the ensemble', xticks=sorted(set(t.k)), ylabel=f'gain of mixing\nin {label}')
     axes[0,0].legend(loc='best')
@@ -116,31 +125,31 @@ def mixture_figure(table:pd.DataFrame # of `mixing_gain`, for some k
 
 # %% ../nbs/20i_mixtures.ipynb #20fb0017
 def mixtures(pop, groups=None, # a `Population` with test outputs; [S] labels, default the column `group`
-             R:int=100, m:int=199, seed:int=0, cost=None # as for `mixing_gain` and `against_best`
+             R:int=100, m:int=999, seed:int=0, cost=None # as for `mixing_gain` and `against_best`
             )->dict:
     "All of this chapter for one population; p after Holm over sizes and scores"
     if pop.test is None: raise UserError('mixtures: this population has no test outputs')
     g = pop.members.group if groups is None else groups
     sizes = pd.Series(list(g)).value_counts()
-    top = int(min(len(sizes), sizes.min()))
+    top = int(min(len(sizes), sizes.min()-(sizes.min()>5)))
     if top<2: raise UserError(f'mixtures: {counted(len(sizes), "group")}, the smallest of {counted(int(sizes.min()), "member")}; expected at least 2 of at least 2')
-    L = log_outputs(pop)
-    table = pd.concat([mixing_gain(L, pop.test_labels, g, k, R, m, seed) for k in range(2, top+1)], ignore_index=True)
+    L, ks = log_outputs(pop), sorted({2, (top+3)//2, top})
+    table = pd.concat([mixing_gain(L, pop.test_labels, g, k, R, m, seed) for k in ks], ignore_index=True)
     table['p_holm'] = pd.Series(holm(table.p.to_dict()))
-    return jsonable(dict(table=table.to_dict('records'), best={str(k): against_best(pop, g, k, R, cost, seed) for k in range(2, top+1)}, groups=dict(sizes), config=dict(R=R, m=m, seed=seed)))
+    return jsonable(dict(table=table.to_dict('records'), best={str(k): against_best(pop, g, k, R, cost, seed) for k in ks}, groups=dict(sizes), config=dict(R=R, m=m, seed=seed)))
 
 def say_mixtures(report:dict # of `mixtures`
                 )->list:
     "What the report says, a sentence each"
     k = max(r['k'] for r in report['table'])
     rows, b = {r['score']: r for r in report['table'] if r['k']==k}, report['best'][str(k)]
-    show = lambda s, v, lo, hi: f"{number(100*v if s=='accuracy' else v, 2 if s=='accuracy' else 4)} {'points' if s=='accuracy' else 'nats'} {span(*((100*lo, 100*hi, 2) if s=='accuracy' else (lo, hi, 4)))}"
-    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'no difference shown'} by {show(s, r['value'], r['lo'], r['hi'])}, p {p_value(r['p_holm'])}" for s,r in rows.items() if s!='brier'),
+    show = lambda s, v, lo, hi: with_range(v, lo, hi, 2 if s=='accuracy' else 4, 100 if s=='accuracy' else 1)+(' points' if s=='accuracy' else ' nats')
+    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'no difference shown'} by {show(s, r['value'], r['lo'], r['hi'])}, p {chance(r['p_holm'])}" for s,r in rows.items() if s!='brier'),
             f"one of each of {k} groups against {k} of {b['group']}, the best on the probe"+(f", at {b['cost']:.2f} times the cost" if b['cost'] else '')+': '+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} gain {show(s, v['gain'], v['lo'], v['hi'])}" for s,v in b['scores'].items() if s!='brier')]
 
 def mixtures_command(out:str='.', # the folder of a run of several recipes
                      draws:int=100, # ensembles of each kind
-                     m:int=199, # relabellings of the members
+                     m:int=999, # relabellings of the members
                      seed:int=0):
     "Ensembles of several recipes beside ensembles of seeds of one"
     if draws<20: raise UserError(f'--draws {draws}: expected at least 20')
