@@ -20,9 +20,10 @@ WHERE = f"import {lib}, importlib.metadata as m; print({lib}.__file__, {lib}.__v
 STARTS = f'''import sys, importlib.metadata as m
 for e in m.distribution('{cfg['lib_name']}').entry_points.select(group='console_scripts'):
     sys.argv = [e.name, '--help']
-    try: e.load()()
-    except SystemExit as s:
-        if not s.code: print('started', e.name)'''
+    try: why = e.load()()
+    except SystemExit as s: why = s.code
+    except Exception as s: why = repr(s)
+    print('fails' if why else 'starts', e.name, why or '')'''
 
 def tracked()->list[str]:
     names = subprocess.run(['git','ls-files','-co','--exclude-standard','-z'], cwd=root, check=True, capture_output=True, text=True).stdout
@@ -61,7 +62,7 @@ def metadata(text:str)->str:
 def environment(folder:Path, wheel:Path)->str:
     "Make an environment with the wheel, that sees this Python's packages too; why it failed, or '' "
     why = sh(sys.executable, '-m', 'venv', folder, cwd=folder.parent)[1] or sh(folder/'bin'/'python', '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', wheel, cwd=folder.parent)[1]
-    if not why: next(folder.glob('lib/python*/site-packages')).joinpath('beside.pth').write_text(sysconfig.get_path('purelib')+'\n') # after pip, which would see a package of the same name there
+    if not why: next(folder.glob('lib/python*/site-packages')).joinpath('beside.pth').write_text('\n'.join({sysconfig.get_path('purelib'), sysconfig.get_path('platlib')})+'\n') # after pip, which would see a package of the same name there
     return why
 
 def main()->int:
@@ -90,8 +91,8 @@ def main()->int:
                 note('what is imported is the installed one', why or ('' if out.startswith(f'{env}/') and out.split()[1:]==[version]*2 else out))
                 note(f'from {lib}.all import *', sh(env/'bin'/'python', '-c', f'from {lib}.all import *', cwd=away)[1])
                 out, why = sh(env/'bin'/'python', '-c', STARTS, cwd=away)
-                lacks = [s for s in scripts if not (env/'bin'/s).exists() or f'started {s}\n' not in out]
-                note(f'{len(scripts)} commands start', why or lacks and f"these do not: {', '.join(lacks)}")
+                lacks = [s for s in scripts if not (env/'bin'/s).exists() or not re.search(rf'^starts {s} ', out, re.M)]
+                note(f'{len(scripts)} commands start', why or lacks and f"these do not: {', '.join(lacks)}; {'; '.join(re.findall('^fails .*', out, re.M))}")
                 why = sh(env/'bin'/f'{lib}_run', '--dataset', 'digits', '--seeds', '3', '--epochs', '1', '--m', '19', '--out', 'run', cwd=away)[1]
                 if note(f'{lib}_run in an empty folder', why or ('' if (away/'run/artifacts/reports/report.html').exists() else 'no report.html')):
                     run = json.loads((away/'run/runs/run.json').read_text(encoding='utf-8'))
