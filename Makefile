@@ -5,7 +5,7 @@ ARGS ?=
 # Notebooks run two at a time, so each keeps to one thread
 TEST := OMP_NUM_THREADS=1 $(PY) .ci/check.py
 
-.PHONY: help venv run test slow export docs linkcheck look readme clean
+.PHONY: help venv run test slow export docs linkcheck look package readme clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ linkcheck: venv ## Every link, anchor and image of _docs/
 
 look: venv ## Every page of _docs/ in headless Chromium, light and dark; SHOTS=folder keeps screenshots
 	@$(PY) .ci/look.py $(if $(SHOTS),--shots $(SHOTS))
+
+package: venv ## Wheel and sdist, built and tried in an environment of their own; DIST=folder keeps them
+	@$(PY) .ci/package.py $(if $(DIST),--dist $(DIST))
 
 clean: ## What was built; .venv, runs/ and artifacts/ stay
 	rm -rf _proc _docs build dist *.egg-info

@@ -41,6 +41,18 @@ def generated(step:str)->str:
     diff = differences(before, tree())
     return diff and f"it changed {', '.join(diff)}: commit what `make export` leaves"
 
+# --- one version
+
+VERSION = {'settings.ini': r'^version = (.+)$', 'chromatic/__init__.py': r'^__version__ = "(.+)"$', 'CITATION.cff': r'^version: (.+)$', 'CHANGELOG.md': r'^## (.+?),'}
+DAY = {'CITATION.cff': r'^date-released: (.+)$', 'CHANGELOG.md': r'^## .+?, (.+)$'}
+
+def versions()->str:
+    "Where the version, or the day of its release, is not the same everywhere, or '' "
+    read = lambda f,p: m[1] if (m := re.search(p, (root/f).read_text(encoding='utf-8'), re.M)) else None
+    found = [{f: read(f, p) for f,p in names.items()} for names in (VERSION, DAY)]
+    if found[1]['CHANGELOG.md']=='unreleased': found.pop() # the day of the last release stands in CITATION.cff until the next
+    return '; '.join(f'{f} says {v}' for o in found if len({*o.values()})>1 or None in o.values() for f,v in o.items())
+
 # --- house rules (STYLE.md), those that a machine can see
 
 def number(p:Path)->str: return m[1] if (m := re.match(r'(\d+[a-z]?)_', p.name)) else ''
@@ -151,6 +163,7 @@ def main()->int:
     if flags: files = [p for p in files if re.search(rf"#\|\s*(?:{'|'.join(flags)})\b", p.read_text(encoding='utf-8'))]
     else:
         for s in STEPS: note(f'{s} leaves no difference', generated(s))
+        note('one version in settings.ini, the package, CITATION.cff and CHANGELOG.md', versions())
         chapters, start_tree = chapter_of(), tree()
         broken = {p.name: r for p in files if (r := house_rules(p, chapters))}
         note(f'house rules in {len(files)} notebooks', '\n    '.join(f'{k}: {w}' for k,v in broken.items() for w in v))

@@ -50,13 +50,13 @@ def _brief(o)->str: return 'not set' if o is None else str(o)[:12]+'…' if len(
 
 # %% ../nbs/05a_members.ipynb #a4eb0a32
 def provenance()->dict:
-    "Versions, host and the commit of this package's checkout, '+changes' where anything but committed results differs, for a run's record"
+    "Versions, host and, where git holds this package, the commit, '+changes' where anything but committed results differs, for a run's record"
     pkgs = 'torch torchvision fastai numpy scipy scikit-learn'.split()
     def version(p):
         try: return importlib.metadata.version(p)
         except importlib.metadata.PackageNotFoundError: return None
     git = lambda *a: subprocess.run(['git','-C',str(Path(files.__file__).parent),*a], capture_output=True, text=True, timeout=10).stdout.strip()
-    try: commit = git('rev-parse','HEAD') and git('rev-parse','HEAD') + ('+changes' if git('status','--porcelain','-uno','--',':(top)',':(top,exclude)nbs/results') else '')
+    try: commit = git('ls-files',files.__file__) and git('rev-parse','HEAD') + ('+changes' if git('status','--porcelain','-uno','--',':(top)',':(top,exclude)nbs/results') else '')
     except (OSError, subprocess.TimeoutExpired): commit = ''
     return dict(python=platform.python_version(), versions=dict(chromatic=__version__)|{p: version(p) for p in pkgs}, host=socket.gethostname(), machine=platform.machine(), commit=commit or None)
 
