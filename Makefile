@@ -5,7 +5,7 @@ ARGS ?=
 # Notebooks run two at a time, so each keeps to one thread
 TEST := OMP_NUM_THREADS=1 $(PY) .ci/check.py
 
-.PHONY: help venv run test slow export docs linkcheck look package readme clean
+.PHONY: help venv run test slow export docs linkcheck look paper package readme clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ linkcheck: venv ## Every link, anchor and image of _docs/
 
 look: venv ## Every page of _docs/ in headless Chromium, light and dark; SHOTS=folder keeps screenshots
 	@$(PY) .ci/look.py $(if $(SHOTS),--shots $(SHOTS))
+
+paper: venv ## Every study and result page from nothing: DATA=ImageFolder tree or .tar.xz (else CIFAR-10 is downloaded); FAST=1 in small, on digits
+	@$(PY) .ci/paper.py $(if $(FAST),--fast) $(if $(DATA),--data $(DATA)) $(if $(PUBLISHED),--published $(PUBLISHED)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 package: venv ## Wheel and sdist, built and tried in an environment of their own; DIST=folder keeps them
 	@$(PY) .ci/package.py $(if $(DIST),--dist $(DIST))
