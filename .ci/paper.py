@@ -12,7 +12,12 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 LAMBDAS = '0.1', '0.3', '1'
-TAKEN = ('first_report.json', 'benchmarks.json', 'size.json', 'recipes', 'power', 'published', 'trajectories/published.json') # results that no step of --fast makes
+TAKEN = ('first_report.json', 'benchmarks.json', 'size.json', 'recipes', 'power', 'published', 'trajectories/published.json', 'unknown/replicate.json') # results that no step of --fast makes
+
+ABOUT_POWER = """import sys, time
+from chromatic.files import read_json, write_json
+from chromatic.members import provenance
+write_json(sys.argv[2], read_json(sys.argv[1])|dict({k: v for k,v in provenance().items() if k in ('python','versions','commit')}, date=time.strftime('%Y-%m-%d')))"""
 
 @dataclass(frozen=True)
 class Step:
@@ -28,7 +33,7 @@ def runs(fast:bool)->list[Step]:
                 short=(f'{five} --seeds 48', 20), long=('--fast --epochs 12 --seeds 48', 50), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
                 **{f'repel-{l}': (f'{five} --seeds 24 --m 39 --cohorts 8 --repel --repel_lambda {l} --repel_warmup 2', 13) for l in LAMBDAS})
     two = '--fast --epochs 2 --m 39'
-    small = dict(all=(f'{two} --seeds 8', .3), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 8 --snapshots 6', .3), default=('--epochs 1 --m 39 --seeds 8', .3),
+    small = dict(all=(f'{two} --seeds 12', .4), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 12 --snapshots 12', .4), default=('--epochs 1 --m 39 --seeds 8', .3),
                  short=(f'{two} --seeds 8', .3), long=('--fast --epochs 6 --m 39 --seeds 8', .4), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
                  **{f'repel-{l}': (f'{two} --seeds 6 --cohorts 3 --repel --repel_lambda {l} --repel_warmup 1', .3) for l in LAMBDAS})
     return [Step(f'train {k}', minutes, ('command', 'run', '--dataset', '{dataset}', '--data_root', '{data}', *flags.split(), '--out', k), ('images',)) for k,(flags,minutes) in (small if fast else full).items()]
@@ -38,7 +43,7 @@ def studies(fast:bool)->list[Step]:
     repelled = ','.join(f'repel-{l}' for l in LAMBDAS)
     rows = [('robustness', 'robustness', 'all', '--data_root {data}', '--m 39 --draws 30 --shifts noise,blur', 12, .3), ('the unknown', 'unknown', 'all', '--data_root {data} --ood noise,digits', '--m 39 --ood noise', 3, .3),
             ('the unknown, held out', 'unknown', 'without', '--data_root {data} --ood held-out', '--m 39', 2, .2), ('trajectories', 'trajectories', 'snapshots', '', '--m 19 --paths 19', 6, .3),
-            ('connectivity', 'connectivity', 'all', '--data_root {data} --pairs 6', '--m 39 --pairs 3 --epochs 1 --points 5 --images 200', 12, .4), ('traversing', 'traversing', 'all', '--data_root {data} --attract_lambda 0.25,1', '--m 39', 25, .6),
+            ('connectivity', 'connectivity', 'all', '--data_root {data} --pairs 6', '--m 39 --pairs 3 --epochs 1 --points 5 --images 200', 12, .4), ('traversing', 'traversing', 'all', '--data_root {data} --attract_lambda 0.25,1', '--attract_warmup 1 --m 39', 25, .6),
             ('at equal cost', 'alternatives', 'all', '--data_root {data} --members 4 --repeats 3 --wide 88', '--members 4 --repeats 2 --wide 40 --draws 100', 45, .6), ('other eyes', 'other_eyes', 'all', '--data_root {data}', '--m 39 --halves 5', 4, .3),
             ('lengths', 'lengths', 'short', '--longer long', '--m 39', 4, .2), ('repulsion', 'repulsion', 'short', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
     beside = {'lengths': ('train long',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
@@ -59,7 +64,7 @@ def pages(fast:bool)->list[Step]:
     cost = {'93_the_way_there': 4, '95_equal_cost': 2}
     made = [Step(f'results {to}', .1, ('collect', run, to), (f'train {run}',)) for run,to in (('all','first_experiment'), ('default','default_population'))]
     made += [Step(f'page {nb}', .2 if fast else cost.get(nb, 1), ('page', nb, folder, *env), needs) for nb,folder,env,needs in rows]
-    if not fast: made += [Step('page 91_published_models', 6, ('page', '91_published_models', 'published', 'CHROMATIC_PUBLISHED={published}')), Step('page 16_power', 120, ('page', '16_power', 'power'))]
+    if not fast: made += [Step('page 91_published_models', 6, ('page', '91_published_models', 'published', 'CHROMATIC_PUBLISHED={published}')), Step('page 16_power', 90, ('page', '16_power', 'power'))]
     all_ = tuple(s.name for s in made)
     return made+[Step('page 90_first_experiment', .3, ('page', '90_first_experiment', ''), ('results first_experiment',)), Step('page index', .2, ('page', 'index', ''), all_[:2]), Step('page 90_article', .3, ('page', '90_article', ''), all_)]
 
@@ -122,13 +127,13 @@ class Paper:
         if nb=='91_published_models' and not self.published: self.say('   no --published: its results stay as they are'); return ''
         here, before = self.nbs/'results'/folder, self.out/'before'/folder
         if self.fast: shutil.copy2(root/'nbs'/f'{nb}.ipynb', self.nbs)
-        kept = [here/f for f in ('published.json',) if folder and (here/f).exists()] # figures of others, which nothing here makes
+        kept = [here/f for f in ('published.json','replicate.json') if folder and (here/f).exists()] # of others, or of an earlier population: nothing here makes them
         if folder and here.exists():
             shutil.rmtree(before, ignore_errors=True)
             shutil.copytree(here, before)
             for p in here.iterdir():
                 if p not in kept: shutil.rmtree(p) if p.is_dir() else p.unlink()
-        if folder=='power' and before.exists(): shutil.copy2(before/'about.json', here)
+        if folder=='power' and (why := self.sh([sys.executable, '-c', ABOUT_POWER, before/'about.json', here/'about.json'], self.nbs)): return why
         why = self.sh([sys.executable, Path(__file__).resolve(), '--execute', self.nbs/f'{nb}.ipynb'], self.nbs, dict(self.fill(e).split('=', 1) for e in env))
         if why and folder and before.exists(): shutil.rmtree(here); shutil.copytree(before, here)
         return why
@@ -160,6 +165,7 @@ class Paper:
             try: why = getattr(self, s.what[0])(*s.what[1:])
             except KeyboardInterrupt: self.say('interrupted: the same command goes on from here'); return 130
             took = (time.time()-t)/60
+            if why and s.name=='images': print(f'paper.py: {why}', file=sys.stderr); return 2
             if why: self.say(f'FAILED  {s.name}: {why}'); failed.append(s.name); continue
             self.done[s.name] = dict(at=time.strftime('%Y-%m-%d %H:%M:%S'), minutes=round(took, 2), key='')
             self.done[s.name]['key'] = self.key(s)
