@@ -30,7 +30,7 @@ def runs(fast:bool)->list[Step]:
     "What is trained"
     five = '--fast --epochs 5'
     full = dict(all=(f'{five} --seeds 12', 5), without=(f'{five} --seeds 12 --without airplane', 5), snapshots=(f'{five} --seeds 12 --snapshots 12', 6), default=('--epochs 5 --seeds 12', 10),
-                short=(f'{five} --seeds 48', 20), long=('--fast --epochs 12 --seeds 48', 50), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
+                short=(f'{five} --seeds 48', 20), long=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
                 **{f'repel-{l}': (f'{five} --seeds 24 --m 39 --cohorts 8 --repel --repel_lambda {l} --repel_warmup 2', 13) for l in LAMBDAS})
     two = '--fast --epochs 2 --m 39'
     small = dict(all=(f'{two} --seeds 12', .4), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 12 --snapshots 12', .4), default=('--epochs 1 --m 39 --seeds 8', .3),
