@@ -151,7 +151,7 @@ def process(args)->str:
     write_nb(nb, proc/dst)
     return ''
 
-# --- configuration: the sidebar's globs, which Quarto would read from nbs/, told in the pages' names
+# --- configuration: the sidebar's globs, which Quarto would read from nbs/, and the navbar's links, told in the pages' names
 
 def expand(contents:list, named:dict)->list:
     res = []
@@ -165,6 +165,7 @@ def expand(contents:list, named:dict)->list:
 
 def configure(named:dict)->dict:
     cfg = yaml.safe_load((root/'_quarto.yml').read_text(encoding='utf-8'))
+    for o in cfg['website']['navbar']['left']: o['href'] = named.get(Path(o['href']), Path(o['href'])).as_posix()
     side = cfg['website']['sidebar']
     side['contents'] = expand(side['contents'], named)
     listed = json.dumps(side['contents'])

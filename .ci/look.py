@@ -1,8 +1,8 @@
 """Look at every page of _docs/ in headless Chromium, in light and dark: `python .ci/look.py [--shots FOLDER] [--only GLOB]`
 
 Fails on a console error, a failed request, a request to another machine, a blank or wrongly lit page, text too faint to read, a
-page wider than the window (1350 px and a phone's 390 px), a search that finds nothing, from http:// and from file://, and a
-toggle that does not. Screenshots go to FOLDER. The last line is `N passed, N failed`."""
+page wider than the window (1350 px and a phone's 390 px), a start page whose map must be scrolled to, a search that finds
+nothing, from http:// and from file://, and a toggle that does not. Screenshots go to FOLDER. The last line is `N passed, N failed`."""
 import argparse, base64, functools, io, json, shutil, subprocess, sys, tempfile, threading, time, urllib.request
 from fnmatch import fnmatch
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -65,8 +65,9 @@ class Browser:
         return None
     def go(self, url):
         self.events.clear()
+        self.js('window.left = true') # the same address again is another page
         self('Page.navigate', url=url)
-        self.until(f'document.readyState=="complete" && location.href.split("#")[0]=={json.dumps(url)}')
+        self.until(f'!window.left && document.readyState=="complete" && location.href.split("#")[0]=={json.dumps(url)}')
         time.sleep(.15) # the theme script waits 50 ms
     def troubles(self)->list[str]:
         out, urls = [], {}
@@ -133,6 +134,20 @@ def toggle(b:Browser, url:str)->list[str]:
     b.js('localStorage.clear()')
     return [] if kept!=before else ['the choice is forgotten on the next page']
 
+def first_screen(b:Browser, url:str)->list[str]:
+    "Does the start page say what this is and show the map before anybody scrolls, on a desk and on a phone?"
+    out = []
+    b.theme('light'); b.go(url)
+    for w,h in ((1350,900),(390,844)):
+        b.size(w, h); time.sleep(.05)
+        text, top, bottom = b.js("""(() => { const p = document.querySelector("main.content > p, main.content > section > p"), i = document.querySelector("main.content img");
+          return [p ? p.getBoundingClientRect().bottom : 1e9, ...(i ? [i.getBoundingClientRect().top, i.getBoundingClientRect().bottom] : [1e9, 1e9+1])]; })()""")
+        seen = max(0, min(bottom, h)-max(top, 0))/max(1, bottom-top)
+        if text>h: out.append(f'the first paragraph ends at {text:.0f} px of {h} in a window of {w}')
+        if seen<.6: out.append(f'{seen:.0%} of the height of the map are on the first screen of {w} x {h}')
+    b.size(1350)
+    return out
+
 def main()->int:
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument('--shots', type=Path, help='folder for screenshots of whole pages')
@@ -148,6 +163,7 @@ def main()->int:
     try:
         jobs = [(f'{p.relative_to(site)} {t}', functools.partial(look, b, base+p.relative_to(site).as_posix(), t, a.shots)) for p in pages for t in ('light','dark')]
         jobs += [('search', lambda: search(b, base+'index.html', 'temperature')), ('search from file://', lambda: search(b, (site/'index.html').as_uri(), 'temperature')),
+                 ('first screen', lambda: first_screen(b, base+'index.html')),
                  ('theme toggle', lambda: toggle(b, base+'index.html'))]
         for name,f in jobs:
             bad = f()

@@ -14,14 +14,14 @@ from fastcore.xml import Safe
 # %% ../nbs/09_page.ipynb #94e619ab
 CSS = '''
 :root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --rule: #d9dee3; --paper: #fff; --card: #f5f7f9; --link: #0a58ca; --good: #116329; --bad: #9a6700 }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #9aa4ae; --rule: #363c44; --paper: #15181c; --card: #1e2329; --link: #7cc4ff; --good: #6fdd8b; --bad: #e3b341 } }
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --soft: #9aa4ae; --rule: #363c44; --paper: #15181c; --card: #1e2329; --link: #7cc4ff; --good: #6fdd8b; --bad: #e3b341 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 900px; background: var(--paper); color: var(--ink); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif; overflow-wrap: break-word }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 600 } h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: .9rem; border-top: 1px solid var(--rule); font-weight: 600 }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; font-weight: 600 } h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: .9rem; border-top: 1px solid var(--rule); font-weight: 600 } h3 { font-size: 1.1rem; margin: 1.75rem 0 .5rem; font-weight: 600 }
 .sub, figcaption, .note { color: var(--soft); font-size: .9rem } .sub { margin: 0 0 1.6rem } a { color: var(--link) }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(185px, 1fr)); gap: .9rem; margin: 1.4rem 0 }
 .tile { background: var(--card); border-radius: .6rem; padding: .8rem 1rem } .tile b { display: block; font-size: 1.7rem; line-height: 1.25; font-weight: 600; font-variant-numeric: tabular-nums } .tile span { color: var(--soft); font-size: .87rem; display: block; line-height: 1.4 }
-.verdict { font-size: 1.08rem } .verdict p { margin: .55rem 0 } .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4 } .yes { color: var(--good) } .no { color: var(--bad) }
+.verdict { font-size: 1.08rem } .verdict p { margin: .55rem 0 } .lead { font-size: 1.25rem; font-weight: 600; line-height: 1.4 } .short { font-size: 1.08rem; margin: .5rem 0 0 } .yes { color: var(--good) } .no { color: var(--bad) }
 figure { margin: 1.2rem 0 } figure img { display: block; max-width: min(100%, 760px); height: auto; margin: 0 auto; background: #fff; border-radius: .5rem; padding: .5rem } figcaption { margin-top: .45rem } figure .scroll { margin: 0 }
 .scroll { overflow-x: auto; margin: 1rem 0 } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; white-space: nowrap }
 th, td { padding: .28rem .5rem; border-bottom: 1px solid var(--rule); text-align: right } th { font-weight: 600; vertical-align: bottom } th:first-child, td:first-child, .text { text-align: left } td:first-child, th:first-child { padding-left: 0 }
