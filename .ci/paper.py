@@ -155,7 +155,7 @@ class Paper:
         for s in reversed(self.steps): only = [*only, *s.needs] if s.name in only else only # with all that these need
         want, failed, passed, spent, planned = [s for s in self.steps if not only or s.name in only], [], 0, 0., 0.
         left = sum(s.minutes for s in want if not self.is_done(s))
-        self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left)} on two cores")
+        self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left)} on two cores; in {self.out}")
         for i,s in enumerate(want, 1):
             if self.is_done(s): passed += 1; continue
             if lost := [n for n in s.needs if n in failed or n not in self.done]:
@@ -211,6 +211,7 @@ def main()->int:
     paper, names = Paper(a), lambda s: [o.strip() for o in s.split(',') if o.strip()]
     if a.list:
         for s in paper.steps: print(f"{'done' if paper.is_done(s) else '':5}{minutes(s.minutes):>8}  {s.name}")
+        print(f"in all about {minutes(sum(s.minutes for s in paper.steps))} on two cores, of which done: {minutes(sum(s.minutes for s in paper.steps if paper.is_done(s)))}; in {paper.out}")
         return 0
     return paper.go(names(a.only), names(a.again))
 

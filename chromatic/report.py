@@ -179,7 +179,7 @@ def report_html(analysis:dict, # of analysis.json
     held = ((tests or {}).get('verdict') or {}).get('held')
     known = EXPLAINED if analysis.get('kind')!='labels' else EXPLAINED|dict(residual='accuracy') # hard predictions have no confidence
     lead = {True:f"More than chance, but this may be all of it: {'; '.join(dict.fromkeys(known[k] for k in held))}." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
-    title = f"A palette of {analysis['S']} members"
+    title = f"{analysis['S']} members in function space"
     short = headline(analysis, tests, ensemble)
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), P(short, cls='short') if short else '', tiles(analysis, tests, ensemble),
             Div(*map(P, said+((tests or {}).get('verdict') or {}).get('said', [])+[say_axis(analysis), say_ensemble(ensemble)]+([say_enough(ensemble['enough'])] if (ensemble or {}).get('enough') else [])+analysis['notes']), cls='verdict'),
