@@ -3,7 +3,7 @@
 usage: paper.py [--fast] [--data PATH] [--published FOLDER] [--out FOLDER] [--only NAME,NAME] [--again NAME,NAME] [--list]
 --data is an ImageFolder tree (train/<class>/*, test/<class>/*) or a .tar.xz of one; without it torchvision downloads CIFAR-10.
 What is trained lies in --out (default _paper, with --fast _paper/fast), results in nbs/results, pages in nbs. The same command goes on where it was cut
-short: a step that is done with these flags, and everything that it needs, is not done again. --fast does all of it in small, on
+short: a step that is done with these flags, and everything that it needs, is not done again (after a change of the code, --again names steps, or remove --out). --fast does all of it in small, on
 scikit-learn's digits, and touches nothing but --out. The log, in --out/paper.log too, says what each step is expected to take on
 two cores, and from what the steps before it took how long is left. The last line is `N passed, N failed`."""
 import argparse, hashlib, json, os, re, shutil, subprocess, sys, tarfile, time
@@ -86,7 +86,7 @@ class Paper:
     def key(self, s:Step)->str:
         "What decides a step: itself, the images, the code of a page, and when what it needs was done"
         code = s.what[0]=='page' and [c['source'] for c in json.loads((root/'nbs'/f'{s.what[1]}.ipynb').read_text(encoding='utf-8'))['cells']]
-        return hashlib.sha256(json.dumps([s.what, self.dataset, self.given, code, [self.done.get(n, {}).get('at') for n in s.needs]]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([s.what, self.dataset, self.given, self.published, code, [self.done.get(n, {}).get('at') for n in s.needs]]).encode()).hexdigest()
 
     def is_done(self, s:Step)->bool: return self.done.get(s.name, {}).get('key')==self.key(s)
 
@@ -97,16 +97,21 @@ class Paper:
     def images(self)->str:
         if self.fast: return self.scratch()
         if not self.given: return ''
-        src = Path(self.given)
+        src, part = Path(self.given), self.out/'images.part'
         if not src.exists(): return f'--data {src}: no such file or folder'
-        if src.is_file() and not (self.data/'train').is_dir():
-            with tarfile.open(src) as t: t.extractall(self.data, filter='data')
+        if src.is_file():
+            for o in (part, self.data): shutil.rmtree(o, ignore_errors=True)
+            with tarfile.open(src) as t: t.extractall(part, filter='data')
+            part.rename(self.data)
         return '' if (self.data/'train').is_dir() and (self.data/'test').is_dir() else f'--data {src}: no train/ and test/ in it'
 
     def scratch(self)->str:
         "--fast: a folder for pages, with no results but those that no step makes"
+        mark = self.nbs/'made by paper.py'
+        if self.nbs.exists() and not mark.exists(): return f'--out {self.out}: holds a folder nbs that --fast has not made; choose another'
         if self.nbs.exists(): shutil.rmtree(self.nbs)
         (self.nbs/'results').mkdir(parents=True)
+        mark.touch()
         for n in TAKEN:
             src, dst = root/'nbs'/'results'/n, self.nbs/'results'/n
             dst.parent.mkdir(parents=True, exist_ok=True)
@@ -123,20 +128,29 @@ class Paper:
         return self.sh([sys.executable, '-c', 'import sys; from chromatic.run import collect_results; collect_results(*sys.argv[1:])', self.out/run, self.nbs/'results'/to], self.out)
 
     def page(self, nb:str, folder:str, *env)->str:
-        "Run a page, cells that take results included; what was there before comes back if that fails"
+        "Run a page, cells that take results included; if that fails, or is cut short, its results are those of before"
         if nb=='91_published_models' and not self.published: self.say('   no --published: its results stay as they are'); return ''
-        here, before = self.nbs/'results'/folder, self.out/'before'/folder
         if self.fast: shutil.copy2(root/'nbs'/f'{nb}.ipynb', self.nbs)
-        kept = [here/f for f in ('published.json','replicate.json') if folder and (here/f).exists()] # of others, or of an earlier population: nothing here makes them
-        if folder and here.exists():
-            shutil.rmtree(before, ignore_errors=True)
-            shutil.copytree(here, before)
-            for p in here.iterdir():
-                if p not in kept: shutil.rmtree(p) if p.is_dir() else p.unlink()
-        if folder=='power' and (why := self.sh([sys.executable, '-c', ABOUT_POWER, before/'about.json', here/'about.json'], self.nbs)): return why
-        why = self.sh([sys.executable, Path(__file__).resolve(), '--execute', self.nbs/f'{nb}.ipynb'], self.nbs, dict(self.fill(e).split('=', 1) for e in env))
-        if why and folder and before.exists(): shutil.rmtree(here); shutil.copytree(before, here)
+        run = lambda: self.sh([sys.executable, Path(__file__).resolve(), '--execute', self.nbs/f'{nb}.ipynb'], self.nbs, dict(self.fill(e).split('=', 1) for e in env))
+        if not folder: return run()
+        here, before, why = self.nbs/'results'/folder, self.out/'before'/folder, 'cut short'
+        if before.exists(): self.back(before, here) # a call that was killed left it
+        if here.exists(): shutil.rmtree(part := before.with_suffix('.part'), ignore_errors=True); shutil.copytree(here, part); part.rename(before)
+        else: before.mkdir(parents=True)
+        try:
+            for p in sorted(here.glob('*')):
+                if p.name not in ('published.json','replicate.json'): shutil.rmtree(p) if p.is_dir() else p.unlink() # those are of others, or of an earlier population: nothing here makes them
+            why = (folder=='power' and self.sh([sys.executable, '-c', ABOUT_POWER, before/'about.json', here/'about.json'], self.nbs)) or run()
+        finally:
+            if why: self.back(before, here)
+            else: shutil.rmtree(before)
         return why
+
+    def back(self, before:Path, here:Path):
+        "Results of before in the place of those that were not finished"
+        shutil.rmtree(here, ignore_errors=True)
+        if any(before.iterdir()): shutil.copytree(before, here)
+        shutil.rmtree(before)
 
     def sh(self, cmd:list, cwd:Path, env:dict={})->str:
         "Run a command, its output going to the log; why it failed, or ''"
@@ -157,9 +171,9 @@ class Paper:
         left = sum(s.minutes for s in want if not self.is_done(s))
         self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left)} on two cores; in {self.out}")
         for i,s in enumerate(want, 1):
-            if self.is_done(s): passed += 1; continue
             if lost := [n for n in s.needs if n in failed or n not in self.done]:
                 self.say(f"FAILED  {s.name}: needs {', '.join(lost)}"); failed.append(s.name); continue
+            if self.is_done(s): passed += 1; continue
             self.say(f"{time.strftime('%H:%M')}  {s.name} ({i} of {len(want)}), about {minutes(s.minutes)}")
             t = time.time()
             try: why = getattr(self, s.what[0])(*s.what[1:])
