@@ -169,6 +169,7 @@ class Paper:
         for s in reversed(self.steps): only = [*only, *s.needs] if s.name in only else only # with all that these need
         want, failed, passed, spent, planned = [s for s in self.steps if not only or s.name in only], [], 0, 0., 0.
         left = sum(s.minutes for s in want if not self.is_done(s))
+        few = .05*left # the first short steps say little of how fast this machine is
         self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left)} on two cores; in {self.out}")
         for i,s in enumerate(want, 1):
             if lost := [n for n in s.needs if n in failed or n not in self.done]:
@@ -185,7 +186,7 @@ class Paper:
             self.done[s.name]['key'] = self.key(s)
             tmp = self.path.with_suffix('.tmp'); tmp.write_text(json.dumps(self.done, indent=1)); os.replace(tmp, self.path)
             spent, planned, passed = spent+took, planned+s.minutes, passed+1
-            left = sum(o.minutes for o in want if not self.is_done(o) and o.name not in failed)*spent/planned
+            left = sum(o.minutes for o in want if not self.is_done(o) and o.name not in failed)*(spent+few)/(planned+few)
             self.say(f"        {s.name} took {minutes(took)} (expected {minutes(s.minutes)}); about {minutes(left)} to go")
         self.say(f'{minutes(spent)} in this call; pages in {self.nbs}')
         self.say(f'{passed} passed, {len(failed)} failed')
