@@ -121,7 +121,7 @@ def _verdict(tests:dict)->dict:
     passed, held, few = ([k for k in RUNGS if k in ladder and ladder[k] is how] for how in (True,False,None))
     if v['observed'] is None or np.isnan(v['observed']): said = []
     elif v['p']>.05: said = [say_effect(tests['effect'], tests['config'])] if tests['effect'] else []
-    elif held: said = [f"It is not above chance under {' and '.join(held)}: what these leave in place, or take out, may be all there is."]
+    elif held: said = [f"It is not above chance under {' and '.join(held)}{', once p is corrected for the number of tests'*all(rungs[k]['p']<=.05 for k in held)}: what these leave in place, or take out, may be all there is."]
     elif few: said = [f"Whether it is above chance under {', '.join(few)} too, {tests['config']['m']} shuffles are too few to say once p is corrected; 999 are not."]
     else: said = [f"It is still above chance under {', '.join(passed)}. That is not yet a palette: in simulation members that differ in nothing but how noisy they are pass every one of these shuffles (see the chapter on size and power)."] if passed else []
     return dict(passed=passed, held=held, said=said)

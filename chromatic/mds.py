@@ -121,15 +121,16 @@ class Procrustes:
     correlation:float # 0 to 1; NaN where all points of a map are one
 
 def procrustes(X:np.ndarray, # [S,k] the map that stays
-               Y:np.ndarray # [S,k] the map that is moved
+               Y:np.ndarray, # [S,k] the map that is moved
+               scale:bool=True # stretch or shrink it too; without, its size stays its own
               )->Procrustes:
-    "`Y` shifted, turned, mirrored and scaled onto `X` by least squares"
+    "`Y` shifted, turned, mirrored and, if asked, scaled onto `X` by least squares; the correlation is the same either way"
     if X.shape!=Y.shape: raise UserError(f'procrustes: maps of shapes {list(X.shape)} and {list(Y.shape)}, expected the same')
     centre = X.mean(0)
     A,B = X-centre, Y-Y.mean(0)
     U,s,Vt = np.linalg.svd(A.T@B)
     a,b = (A**2).sum(), (B**2).sum()
-    return Procrustes(centre + B@(U@Vt).T*(s.sum()/b if b else 1), s.sum()/np.sqrt(a*b) if a and b else np.nan)
+    return Procrustes(centre + B@(U@Vt).T*(s.sum()/b if scale and b else 1), s.sum()/np.sqrt(a*b) if a and b else np.nan)
 
 # %% ../nbs/11_mds.ipynb #d606ed33
 def tsne_view(D2:np.ndarray, # [S,S] squared dissimilarities

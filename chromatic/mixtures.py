@@ -60,9 +60,9 @@ def mixing_gain(L:np.ndarray, # [S,M,C] calibrated log-probabilities on test
                 y:np.ndarray, # [M]
                 groups, # [S] labels
                 k:int, R:int=100, # members of an ensemble; ensembles of each kind
-                m:int=199, seed:int=0 # relabellings
+                m:int=199, seed:int=0 # relabellings, at least 39 for p <= 5%
                )->pd.DataFrame: # a row a score
-    "What ensembles of one group and of k groups gain over their mean member, and the difference with 95% interval over members and p by relabelling"
+    "What ensembles of one group and of k groups gain over their mean member, and the difference with 95% interval over members and two-sided p by relabelling"
     g, S, alone = np.asarray(groups, dtype=object), len(L), score(L, y, np.eye(len(L)))[list(SIGNS)]
     def both(labels, R, seed):
         one, mix = deal_ensembles(labels, k, R, seed)
@@ -80,8 +80,8 @@ def mixing_gain(L:np.ndarray, # [S,M,C] calibrated log-probabilities on test
     half, null, rows = _half(left, g, k), np.array(null), []
     for i,s in enumerate(SIGNS):
         v = b[s].mean()-a[s].mean()
-        n = Null(v, null[:,i])
-        rows.append(dict(k=k, score=s, one=a[s].mean(), mixed=b[s].mean(), value=v, lo=v-half[i], hi=v+half[i], chance_lo=n.range[0], chance_hi=n.range[1], p=float(n.p)))
+        n, low = Null(v, null[:,i]), Null(v, null[:,i], lower=True)
+        rows.append(dict(k=k, score=s, one=a[s].mean(), mixed=b[s].mean(), value=v, lo=v-half[i], hi=v+half[i], chance_lo=n.range[0], chance_hi=n.range[1], p=min(1., 2*float(min(n.p, low.p)))))
     return pd.DataFrame(rows)
 
 # %% ../nbs/20i_mixtures.ipynb #20fb0012

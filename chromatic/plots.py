@@ -92,7 +92,8 @@ def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
                unit:str='', # of D2, as the metric declares it
                names:tuple=('axis 1','axis 2'), # `('t-SNE 1','t-SNE 2')` for a view
               marks:list=None, # S markers; default by table order
-              ellipses:np.ndarray=None # [S,2,2] around each member the d with dᵀE⁻¹d = 1, as a covariance times a squared radius
+              ellipses:np.ndarray=None, # [S,2,2] around each member the d with dᵀE⁻¹d = 1, as a covariance times a squared radius
+              groups=None # [S] names: a marker and a line in the legend for each of up to eight, instead of `marks`
               )->Figure:
     "The map: members in the colours of their places, both axes to the same scale"
     (fig,ax), colours = new_figure(7, 5), colours or palette(coords)
@@ -110,6 +111,12 @@ def map_figure(coords:np.ndarray, # [S,>=2] a map; its first two axes are drawn
     ax.autoscale_view()
     if evr is None: ax.set(xticks=[], yticks=[]) # the numbers of a view mean nothing
     else: ax.axhline(0, color='#dddddd', lw=.8, zorder=0), ax.axvline(0, color='#dddddd', lw=.8, zorder=0)
+    if groups is not None:
+        shapes = dict(zip(dict.fromkeys(groups), 'osD^vP*X'))
+        if len(shapes)<(n := len(set(groups))): raise UserError(f'groups: {n} names, expected at most {len(shapes)}, as there are no more markers that eyes tell apart')
+        marks = [shapes[g] for g in groups]
+        for g,s in shapes.items(): ax.plot([], [], s, color='#555555', ms=8, label=g)
+        ax.legend(loc='center left', bbox_to_anchor=(1,.5))
     scatter_members(ax, coords[:,:2], colours, marks, ids)
     return fig
 

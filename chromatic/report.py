@@ -64,6 +64,11 @@ def say_enough(enough:dict # of ensemble.json
             f"On the test examples they gain {number(enough['gain'],4)} in Brier score{part}; their accuracy there is {acc('subset')}, that of the best single member {acc('single')}, of all {acc('all')}.")
 
 # %% ../nbs/19_report.ipynb #b5fca921
+def _held(tests:dict, analysis:dict)->str:
+    "What may be all that there is, by the rungs under which the figure that decides is not beyond chance"
+    known = EXPLAINED if analysis.get('kind')!='labels' else EXPLAINED|dict(residual='accuracy') # hard predictions have no confidence
+    return '; '.join(dict.fromkeys(known[k] for k in ((tests or {}).get('verdict') or {}).get('held') or []))
+
 def headline(analysis:dict, tests:dict=None, ensemble:dict=None)->str:
     "The verdict in one sentence: axes above chance, what axis 1 follows, how few members have nearly all of the gain; what cannot be said is left out"
     said, (yes,_), S = [], say_real(tests, analysis), analysis['S']
@@ -71,7 +76,7 @@ def headline(analysis:dict, tests:dict=None, ensemble:dict=None)->str:
     if yes is not None and (axes := (tests or {}).get('n_axes')):
         n, apart = axes['count'], 'nothing says that new members share them' if primary(tests)=='held_out_top2' else 'two together are not'
         count = 'no axis' if not n else '1 axis' if n==1 else f'{n} axes'+' or more'*(n==len(axes['tested']))
-        said.append(f'{count} above chance'+(f' in these members, but {apart}' if n and not yes else ' by itself, but two together are' if yes and not n else ''))
+        said.append(f'{count} above chance'+(f' in these members, but {apart}' if n and not yes else ' by itself, but two together are' if yes and not n else f', but {h} may be all of it' if n and (h := _held(tests, analysis)) else ''))
     rows = [r for r in analysis['semantic_axes']['table'] if r['axis']==1]
     found = sorted((r for r in rows if r['p_corrected']<=LEVEL), key=lambda r: -abs(r['rho']))
     if found: said.append(f"axis 1 follows {COVARIATES[found[0]['covariate']]}{' most'*(len(found)>1)} (ρ = {number(found[0]['rho'],2)})")
@@ -176,9 +181,8 @@ def report_html(analysis:dict, # of analysis.json
     def pic(name, caption): return picture(pictures[name], caption) if name in pictures else ''
     pic.names = pictures
     yes, said = say_real(tests, analysis)
-    held = ((tests or {}).get('verdict') or {}).get('held')
-    known = EXPLAINED if analysis.get('kind')!='labels' else EXPLAINED|dict(residual='accuracy') # hard predictions have no confidence
-    lead = {True:f"More than chance, but this may be all of it: {'; '.join(dict.fromkeys(known[k] for k in held))}." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
+    held = _held(tests, analysis)
+    lead = {True:f"More than chance, but this may be all of it: {held}." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
     title = f"{analysis['S']} members in function space"
     short = headline(analysis, tests, ensemble)
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), P(short, cls='short') if short else '', tiles(analysis, tests, ensemble),
