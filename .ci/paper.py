@@ -7,6 +7,7 @@ short: a step that is done with these flags, and everything that it needs, is no
 scikit-learn's digits, and touches nothing but --out. The log, in --out/paper.log too, says what each step is expected to take on
 two cores, and from what the steps before it took how long is left. The last line is `N passed, N failed`."""
 import argparse, hashlib, json, os, re, shutil, subprocess, sys, tarfile, time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,11 @@ def runs(fast:bool)->list[Step]:
     "What is trained"
     five = '--fast --epochs 5'
     full = dict(all=(f'{five} --seeds 12', 5), without=(f'{five} --seeds 12 --without airplane', 5), snapshots=(f'{five} --seeds 12 --snapshots 12', 6), default=('--epochs 5 --seeds 12', 10),
-                short=(f'{five} --seeds 48', 20), long=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
+                short=('--epochs 5 --seeds 48', 45), long=('--epochs 8 --seeds 48', 75), plain=(f'{five} --seeds 48', 20), twice=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
                 **{f'repel-{l}': (f'{five} --seeds 24 --m 39 --cohorts 8 --repel --repel_lambda {l} --repel_warmup 2', 13) for l in LAMBDAS})
     two = '--fast --epochs 2 --m 39'
     small = dict(all=(f'{two} --seeds 12', .4), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 12 --snapshots 12', .4), default=('--epochs 1 --m 39 --seeds 8', .3),
-                 short=(f'{two} --seeds 8', .3), long=('--fast --epochs 6 --m 39 --seeds 8', .4), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
+                 short=('--epochs 1 --m 39 --seeds 8', .3), long=('--epochs 2 --m 39 --seeds 8', .4), plain=(f'{two} --seeds 8', .3), twice=('--fast --epochs 4 --m 39 --seeds 8', .3), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
                  **{f'repel-{l}': (f'{two} --seeds 6 --cohorts 3 --repel --repel_lambda {l} --repel_warmup 1', .3) for l in LAMBDAS})
     return [Step(f'train {k}', minutes, ('command', 'run', '--dataset', '{dataset}', '--data_root', '{data}', *flags.split(), '--out', k), ('images',)) for k,(flags,minutes) in (small if fast else full).items()]
 
@@ -45,8 +46,8 @@ def studies(fast:bool)->list[Step]:
             ('the unknown, held out', 'unknown', 'without', '--data_root {data} --ood held-out', '--m 39', 2, .2), ('trajectories', 'trajectories', 'snapshots', '', '--m 19 --paths 19', 6, .3),
             ('connectivity', 'connectivity', 'all', '--data_root {data} --pairs 6', '--m 39 --pairs 3 --epochs 1 --points 5 --images 200', 12, .4), ('traversing', 'traversing', 'all', '--data_root {data} --attract_lambda 0.25,1', '--attract_warmup 1 --m 39', 25, .6),
             ('at equal cost', 'alternatives', 'all', '--data_root {data} --members 4 --repeats 3 --wide 88', '--members 4 --repeats 2 --wide 40 --draws 100', 45, .6), ('other eyes', 'other_eyes', 'all', '--data_root {data}', '--m 39 --halves 5', 4, .3),
-            ('lengths', 'lengths', 'short', '--longer long', '--m 39', 4, .2), ('repulsion', 'repulsion', 'short', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
-    beside = {'lengths': ('train long',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
+            ('lengths', 'lengths', 'short', '--longer long', '--m 39', 1, .2), ('lengths of fast', 'lengths', 'plain', '--longer twice', '--m 39', 1, .2), ('repulsion', 'repulsion', 'plain', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
+    beside = {'lengths': ('train long',), 'lengths of fast': ('train twice',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
     pairs = lambda text: dict(zip(*[iter(text.split())]*2))
     def step(name, module, run, full, less, minutes, small):
         flags = pairs(full)|(pairs(less) if fast else {})
@@ -59,8 +60,8 @@ def pages(fast:bool)->list[Step]:
     rows = [('92_shifted_images', 'robustness', R+D, ('robustness',)), ('92a_unknown_images', 'unknown', ('CHROMATIC_DATA={out}',), ('the unknown','the unknown, held out')),
             ('93_the_way_there', 'trajectories', ('CHROMATIC_SNAPSHOTS={out}/snapshots','CHROMATIC_PLAIN={out}/all')+D, ('trajectories','train all')), ('93a_paths_between', 'connectivity', R, ('connectivity',)),
             ('94_places_reached', 'traversing', R, ('traversing',)), ('95_equal_cost', 'equal_cost', R+D, ('at equal cost',)), ('96_three_eyes', 'other_eyes', R, ('other eyes',)),
-            ('97_short_and_long', 'short_and_long', ('CHROMATIC_SHORT={out}/short','CHROMATIC_LONG={out}/long'), ('lengths',)),
-            ('97a_repelled', 'repelled', ('CHROMATIC_PLAIN={out}/short','CHROMATIC_REPELLED='+','.join('{out}/repel-'+l for l in LAMBDAS)), ('repulsion',)), ('97b_many_recipes', 'many_recipes', ('CHROMATIC_RECIPES={out}/recipes',), ('mixtures',))]
+            ('97_short_and_long', 'short_and_long', ('CHROMATIC_SHORT={out}/short','CHROMATIC_LONG={out}/long','CHROMATIC_FAST={out}/plain'), ('lengths','lengths of fast')),
+            ('97a_repelled', 'repelled', ('CHROMATIC_PLAIN={out}/plain','CHROMATIC_REPELLED='+','.join('{out}/repel-'+l for l in LAMBDAS)), ('repulsion',)), ('97b_many_recipes', 'many_recipes', ('CHROMATIC_RECIPES={out}/recipes',), ('mixtures',))]
     cost = {'93_the_way_there': 4, '95_equal_cost': 2}
     made = [Step(f'results {to}', .1, ('collect', run, to), (f'train {run}',)) for run,to in (('all','first_experiment'), ('default','default_population'))]
     made += [Step(f'page {nb}', .2 if fast else cost.get(nb, 1), ('page', nb, folder, *env), needs) for nb,folder,env,needs in rows]
@@ -76,7 +77,7 @@ class Paper:
         self.dataset = 'digits' if a.fast else 'folder' if a.data else 'cifar10'
         self.data = self.out/'images' if not a.data or a.data.endswith('.tar.xz') else Path(a.data).resolve()
         self.steps = [Step('images', .3 if a.data else .1, ('images',)), *runs(a.fast), *studies(a.fast), *pages(a.fast)]
-        self.path = self.out/'done.json'
+        self.path, self.children, self.lanes = self.out/'done.json', set(), 2 if a.fast else 1 # two at a time in small, where hardly a step has work for two cores; otherwise each has the machine to itself
         self.done = json.loads(self.path.read_text(encoding='utf-8')) if self.path.exists() else {}
 
     def say(self, line:str):
@@ -86,9 +87,14 @@ class Paper:
     def key(self, s:Step)->str:
         "What decides a step: itself, the images, the code of a page, and when what it needs was done"
         code = s.what[0]=='page' and [c['source'] for c in json.loads((root/'nbs'/f'{s.what[1]}.ipynb').read_text(encoding='utf-8'))['cells']]
-        return hashlib.sha256(json.dumps([s.what, self.dataset, self.given, self.published, code, [self.done.get(n, {}).get('at') for n in s.needs]]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([s.what, self.dataset, self.given, self.published if '{published}' in str(s.what) else '', code, [self.done.get(n, {}).get('at') for n in s.needs]]).encode()).hexdigest()
 
     def is_done(self, s:Step)->bool: return self.done.get(s.name, {}).get('key')==self.key(s)
+
+    def keep(self): tmp = self.path.with_suffix('.tmp'); tmp.write_text(json.dumps(self.done, indent=1)); os.replace(tmp, self.path)
+
+    def undo(self, names):
+        if [self.done.pop(n) for n in names if n in self.done]: self.keep()
 
     def fill(self, text:str)->str: return text.format(out=self.out, data='' if self.dataset=='digits' else self.data, dataset=self.dataset, published=self.published)
 
@@ -154,10 +160,12 @@ class Paper:
 
     def sh(self, cmd:list, cwd:Path, env:dict={})->str:
         "Run a command, its output going to the log; why it failed, or ''"
-        env = os.environ|dict(PYTHONPATH=str(root), PYTHONUNBUFFERED='1', MPLBACKEND='agg')|env
+        env = os.environ|dict(PYTHONPATH=str(root), PYTHONUNBUFFERED='1', MPLBACKEND='agg')|(dict(OMP_NUM_THREADS='1') if self.fast else {})|env
         with subprocess.Popen([str(c) for c in cmd], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as p:
+            self.children.add(p)
             last = []
             for line in p.stdout: last = [*last[-30:], line.rstrip()]; self.say('   '+line.rstrip())
+        self.children.discard(p)
         return f'exit status {p.returncode}: {" | ".join(last[-3:])}' if p.returncode else ''
 
     def go(self, only:list, again:list)->int:
@@ -165,29 +173,41 @@ class Paper:
         for n in [*only, *again]:
             if n not in names: print(f'paper.py: no step {n!r}; --list shows them', file=sys.stderr); return 2
         self.out.mkdir(parents=True, exist_ok=True)
-        for n in again: self.done.pop(n, None)
+        self.undo(again)
         for s in reversed(self.steps): only = [*only, *s.needs] if s.name in only else only # with all that these need
-        want, failed, passed, spent, planned = [s for s in self.steps if not only or s.name in only], [], 0, 0., 0.
+        want, failed, passed, planned = [s for s in self.steps if not only or s.name in only], [], 0, 0.
         left = sum(s.minutes for s in want if not self.is_done(s))
         few = .05*left # the first short steps say little of how fast this machine is
-        self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left)} on two cores; in {self.out}")
-        for i,s in enumerate(want, 1):
-            if lost := [n for n in s.needs if n in failed or n not in self.done]:
-                self.say(f"FAILED  {s.name}: needs {', '.join(lost)}"); failed.append(s.name); continue
-            if self.is_done(s): passed += 1; continue
-            self.say(f"{time.strftime('%H:%M')}  {s.name} ({i} of {len(want)}), about {minutes(s.minutes)}")
-            t = time.time()
-            try: why = getattr(self, s.what[0])(*s.what[1:])
-            except KeyboardInterrupt: self.say('interrupted: the same command goes on from here'); return 130
-            took = (time.time()-t)/60
-            if why and s.name=='images': print(f'paper.py: {why}', file=sys.stderr); return 2
-            if why: self.say(f'FAILED  {s.name}: {why}'); failed.append(s.name); continue
-            self.done[s.name] = dict(at=time.strftime('%Y-%m-%d %H:%M:%S'), minutes=round(took, 2), key='')
-            self.done[s.name]['key'] = self.key(s)
-            tmp = self.path.with_suffix('.tmp'); tmp.write_text(json.dumps(self.done, indent=1)); os.replace(tmp, self.path)
-            spent, planned, passed = spent+took, planned+s.minutes, passed+1
-            left = sum(o.minutes for o in want if not self.is_done(o) and o.name not in failed)*(spent+few)/(planned+few)
-            self.say(f"        {s.name} took {minutes(took)} (expected {minutes(s.minutes)}); about {minutes(left)} to go")
+        self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left/self.lanes)} on two cores; in {self.out}")
+        started, todo, running = time.time(), list(want), {}
+        with ThreadPoolExecutor(self.lanes) as pool:
+            try:
+                while todo or running:
+                    for s in list(todo):
+                        if lost := [n for n in s.needs if n in failed or n not in {*self.done, *(o.name for o in todo), *(o.name for o,_ in running.values())}]:
+                            self.say(f"FAILED  {s.name}: needs {', '.join(lost)}"); failed.append(s.name); todo.remove(s)
+                        elif len(running)<self.lanes and not any(n in (o.name for o in todo) or n in (o.name for o,_ in running.values()) for n in s.needs):
+                            todo.remove(s)
+                            if self.is_done(s): passed += 1; continue
+                            self.undo([s.name]) # a call that is killed in it has not done it
+                            self.say(f"{time.strftime('%H:%M')}  {s.name} ({want.index(s)+1} of {len(want)}), about {minutes(s.minutes)}")
+                            running[pool.submit(getattr(self, s.what[0]), *s.what[1:])] = s, time.time()
+                    for f in wait(running, return_when=FIRST_COMPLETED)[0] if running else ():
+                        (s, t), why = running.pop(f), f.result()
+                        took = (time.time()-t)/60
+                        if why and s.name=='images': print(f'paper.py: {why}', file=sys.stderr); return 2
+                        if why: self.say(f'FAILED  {s.name}: {why}'); failed.append(s.name); continue
+                        self.done[s.name] = dict(at=time.strftime('%Y-%m-%d %H:%M:%S'), minutes=round(took, 2), key='')
+                        self.done[s.name]['key'] = self.key(s)
+                        self.keep()
+                        planned, passed = planned+s.minutes, passed+1
+                        left = sum(o.minutes for o in want if not self.is_done(o) and o.name not in failed)*((time.time()-started)/60+few/self.lanes)/(planned+few)
+                        self.say(f"        {s.name} took {minutes(took)} (expected {minutes(s.minutes)}); about {minutes(left)} to go")
+            except KeyboardInterrupt:
+                for p in list(self.children): p.terminate() # what they were at is done again
+                self.say('interrupted: the same command goes on from here')
+                return 130
+        spent = (time.time()-started)/60
         self.say(f'{minutes(spent)} in this call; pages in {self.nbs}')
         self.say(f'{passed} passed, {len(failed)} failed')
         return int(bool(failed))
@@ -226,7 +246,7 @@ def main()->int:
     paper, names = Paper(a), lambda s: [o.strip() for o in s.split(',') if o.strip()]
     if a.list:
         for s in paper.steps: print(f"{'done' if paper.is_done(s) else '':5}{minutes(s.minutes):>8}  {s.name}")
-        print(f"in all about {minutes(sum(s.minutes for s in paper.steps))} on two cores, of which done: {minutes(sum(s.minutes for s in paper.steps if paper.is_done(s)))}; in {paper.out}")
+        print(f"in all about {minutes(sum(s.minutes for s in paper.steps)/paper.lanes)} on two cores, of which done: {minutes(sum(s.minutes for s in paper.steps if paper.is_done(s))/paper.lanes)}; in {paper.out}")
         return 0
     return paper.go(names(a.only), names(a.again))
 
