@@ -141,7 +141,7 @@ def _beside(out, first, config:dict)->Population:
     return pop
 
 def lengths_command(out:str='.', # the folder of a run
-                    longer:str='', # those of the same seeds trained for longer, commas between
+                    longer:str='', # those of the same seeds trained for longer, and longer from one to the next, commas between
                     m:int=999, # relabellings of the members
                     seed:int=0):
     "Populations of one recipe and several lengths of training: does structure shrink?"
@@ -150,6 +150,9 @@ def lengths_command(out:str='.', # the folder of a run
     config, first = read_run(out)['config'], load_population(out)
     pops = {length_name(read_run(o)['config']): p for o,p in zip(outs, [first, *(_beside(o, first, config) for o in outs[1:])])}
     if len(pops)<len(outs): raise UserError(f'--longer {longer}: two runs of the same recipe and length ({next(iter(pops))})')
+    steps = [max(r['epochs'] for r in read_run(o)['config']['recipes'].values()) for o in outs]
+    for o,a,b in zip(outs[1:], steps, steps[1:]):
+        if b<=a: raise UserError(f"--longer {o}: {plural(b, 'epoch')}, not longer than the {a} before it; the shortest training is --out")
     tests = [read_json(Path(o)/'artifacts'/'reports'/'artifact_tests.json', has=('null','n_axes')) for o in outs]
     rows = {n: dict(length_row(p), null=q['null'], n_axes=q['n_axes']['count']) for (n,p),q in zip(pops.items(), tests)}
     seeds = common_seeds({n: p.members.seed for n,p in pops.items()})
@@ -163,7 +166,8 @@ def lengths_command(out:str='.', # the folder of a run
     for n,r in rows.items():
         e, h = r['errors'].get('test', r['errors']['probe']), r['null']['held_out_top2']
         print(f"{n}: {r['S']} members, accuracy {r['accuracy'].get('test', r['accuracy']['probe']):.4f}, sd {e['ratio']:.2f} [{e['lo']:.2f}, {e['hi']:.2f}] times that of independent errors; held-out EVR {h['observed']:.4f}"+(f", by chance {h['mean']:.4f}, p {h['p']:.3f}" if h['p'] is not None else '')+f"; axes above chance: {r['n_axes']}")
-    for n,c in changes.items(): print(f"{n}: held-out EVR above chance by {number(c['held_out']['value'], 4)} {span(c['held_out']['lo'], c['held_out']['hi'], 4)}; places r {c['places']['r']:.2f} (p {c['places']['p']:.3f})")
+    for n,c in changes.items(): print(f"{n}: held-out EVR above chance by {number(c['held_out']['value'], 4)} {span(c['held_out']['lo'], c['held_out']['hi'], 4).replace('–', '(too few members for an interval)')}; places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
+    print(f"report          {reports/'lengths.json'}")
 
 def main(argv=None): return command_line(lengths_command, argv, 'chromatic.lengths')
 

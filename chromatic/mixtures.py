@@ -132,7 +132,7 @@ def mixtures(pop, groups=None, # a `Population` with test outputs; [S] labels, d
     g = pop.members.group if groups is None else groups
     sizes = pd.Series(list(g)).value_counts()
     top = int(min(len(sizes), sizes.min()-(sizes.min()>5)))
-    if top<2: raise UserError(f'mixtures: {counted(len(sizes), "group")}, the smallest of {counted(int(sizes.min()), "member")}; expected at least 2 of at least 2')
+    if top<2: raise UserError(f'mixtures: {counted(len(sizes), "group")}, the smallest of {counted(int(sizes.min()), "member")}; expected at least 2 groups of at least 2 members each, as of --recipe default,avgpool --seeds 6')
     L, ks = log_outputs(pop), sorted({2, (top+3)//2, top})
     table = pd.concat([mixing_gain(L, pop.test_labels, g, k, R, m, seed) for k in ks], ignore_index=True)
     table['p_holm'] = pd.Series(holm(table.p.to_dict()))
@@ -144,7 +144,7 @@ def say_mixtures(report:dict # of `mixtures`
     k = max(r['k'] for r in report['table'])
     rows, b = {r['score']: r for r in report['table'] if r['k']==k}, report['best'][str(k)]
     show = lambda s, v, lo, hi: with_range(v, lo, hi, 2 if s=='accuracy' else 4, 100 if s=='accuracy' else 1)+(' points' if s=='accuracy' else ' nats')
-    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'no difference shown'} by {show(s, r['value'], r['lo'], r['hi'])}, p {chance(r['p_holm'])}" for s,r in rows.items() if s!='brier'),
+    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'not shown to differ'} ({show(s, r['value'], r['lo'], r['hi'])}; p {chance(r['p_holm'])} after Holm)" for s,r in rows.items() if s!='brier'),
             f"one of each of {k} groups against {k} of {b['group']}, the best on the probe"+(f", at {b['cost']:.2f} times the cost" if b['cost'] else '')+': '+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} gain {show(s, v['gain'], v['lo'], v['hi'])}" for s,v in b['scores'].items() if s!='brier')]
 
 def mixtures_command(out:str='.', # the folder of a run of several recipes
@@ -162,6 +162,7 @@ def mixtures_command(out:str='.', # the folder of a run of several recipes
     write_json(Path(out)/'studies'/'mixtures'/'about.json', dict(study_record(out, time.time()-t, draws=draws, m=m, seed=seed), cost=seconds, cpu_seconds={k: float(cost[pop.members.group==k].mean()) for k in report['groups']}))
     for k,v in seconds.items(): report['best'][k]['cost'] = v
     print('\n'.join(say_mixtures(report)))
+    print(f"report  {reports/'mixtures.json'}")
 
 def main(argv=None): return command_line(mixtures_command, argv, 'chromatic.mixtures')
 

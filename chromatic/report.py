@@ -67,7 +67,7 @@ def say_enough(enough:dict # of ensemble.json
 def _held(tests:dict, analysis:dict)->str:
     "What may be all that there is, by the rungs under which the figure that decides is not beyond chance"
     known = EXPLAINED if analysis.get('kind')!='labels' else EXPLAINED|dict(residual='accuracy') # hard predictions have no confidence
-    return '; '.join(dict.fromkeys(known[k] for k in ((tests or {}).get('verdict') or {}).get('held') or []))
+    return ' and '.join(dict.fromkeys(known[k] for k in ((tests or {}).get('verdict') or {}).get('held') or []))
 
 def headline(analysis:dict, tests:dict=None, ensemble:dict=None)->str:
     "The verdict in one sentence: axes above chance, what axis 1 follows, how few members have nearly all of the gain; what cannot be said is left out"
@@ -109,17 +109,18 @@ def about(analysis:dict, run:dict=None)->str:
     made = [f'outputs of {given.name}' if given.name else c.get('dataset'), *(f"recipe {k}, {plural(r['epochs'], 'epoch')}" for k,r in recipes.items()), repel and f"repelled with λ = {repel['lam']:g}"]
     return ' · '.join([o for o in made if o]+[f"{analysis['N']} probe examples", *([f"{analysis['M']} test examples"] if analysis['M'] else []), f"{analysis['C']} classes"])
 
-def command(name:str, analysis:dict, out='FOLDER')->str:
+def command(name:str, analysis:dict, out='FOLDER', m:int=0 # shuffles, where they are not the usual 999
+           )->str:
     "The command that makes a part of the page again, with the flags by which the outputs were given"
     given = {k: v for k,v in (analysis.get('source') or {}).items() if name!='artifact_tests' or not k.startswith('test_')}
-    return ' '.join([f'python -m chromatic.{name}', *(f'--{k} {shlex.quote(str(v))}' for k,v in given.items()), *([f"--seed {analysis['seed']}"] if analysis.get('seed') else []), f'--out {shlex.quote(str(out))}'])
+    return ' '.join([f'python -m chromatic.{name}', *(f'--{k} {shlex.quote(str(v))}' for k,v in given.items()), *([f'--m {m}'] if name=='artifact_tests' and m and m!=999 else []), *([f"--seed {analysis['seed']}"] if analysis.get('seed') else []), f'--out {shlex.quote(str(out))}'])
 
-def how(analysis:dict, run:dict=None, out='FOLDER')->list:
+def how(analysis:dict, run:dict=None, out='FOLDER', m:int=0)->list:
     "How the page was made, and the commands that make each part of it again"
     shown = {k: v for k,v in (run or {}).items() if k not in ('ids','seeds','classes')}
     parts = [c for c in ('artifact_tests','ensembles','analyze') if c!='ensembles' or not analysis.get('source') or 'labels' in analysis['source'] or 'test_labels' in analysis['source']]
     return [P('Every figure is made from the files beside this page. To make a part again, from the folder where this was made:'),
-            Pre('\n'.join(command(c, analysis, out) for c in parts)),
+            Pre('\n'.join(command(c, analysis, out, m) for c in parts)),
             P('The outputs came from outside: how the models were made is not known here.', cls='note') if analysis.get('source') else Details(Summary('Configuration, versions and machine'), Pre(json.dumps(shown, indent=1, ensure_ascii=False))) if shown else P('There is no runs/run.json, so there is no configuration to show.', cls='note')]
 
 # %% ../nbs/19_report.ipynb #b6727f9f
@@ -129,7 +130,7 @@ def evidence(analysis, tests, pic, out='FOLDER')->list:
     if 'tsne' in pic.names: map_.append(Details(Summary('The same members as t-SNE draws them: a view, no statistic is read off it'), pic('tsne','t-SNE of the same distances. Distances between far members mean little.')))
     real = [H2('Is it more than chance?'), pic('spectrum','Share of the variance on each axis, largest first. '+('' if tests is None else 'Beside it stands what shuffled populations give.'))]
     if tests is None: return map_+real+[P(f"The tests have not been run: {command('artifact_tests', analysis, out)}", cls='note')]
-    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled'+(', temperatures fitted anew' if (tests.get('config') or {}).get('temperature_refitted', True) else '')+'. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests), definition_table(analysis, tests),
+    return map_+real+[P('Each statistic beside what it is when, at each example, the members are shuffled'+(f", {tests['config']['m']} times (so p is {p_value(1/(tests['config']['m']+1))} at least)" if (tests.get('config') or {}).get('m') else '')+(', temperatures fitted anew' if (tests.get('config') or {}).get('temperature_refitted', True) else '')+'. The one in bold decides; the others are secondary, so their p is also given corrected for their number (Holm).'), test_table(tests), definition_table(analysis, tests),
                       pic('null','The statistic that decides: these members (line) and shuffled populations (bars).'), pic('ladder','The same under every shuffle: members dealt out at each example (example), class by class (class), inside groups (within-group), among members of like accuracy (quality), and with what is linear in accuracy, confidence and log temperature, as far as they are known, taken out of both sides, so that the figure itself is another (residual). Filled: beyond chance, corrected for the number of tests.'), ladder_table(tests),
                       *structure_notes(tests), pic('places','How sure each place is: an ellipse holds it in about 95% of probes like this one, where the two axes are clear; where they are near chance, or temperatures are uncertain for want of errors, it holds less often. Temperatures are those of the whole probe.'), stability_table(tests), *(P(o, cls='note') for o in tests.get('notes', []))]
 
@@ -141,7 +142,7 @@ def where(analysis, pic)->list:
     table = grid(pd.DataFrame([{'axis':str(r['axis']), 'examples of':r['name'], 'share of the axis':percent(r['share']), 'of all variance':percent(r['share_of_all']), 'toward the positive end, given':r['change']} for r in load['classes']]), text=('examples of','toward the positive end, given'))
     def said(a):
         r, held = rel['loading_reliability',a], rel['class_share',a]
-        return f"Axis {a}: the change by class found on half of the probe correlates {number(r['observed'],2)} with that on the other half; shuffled members give {number(r['mean'],2)} ({span(r['lo'],r['hi'],2)}), p = {p_value(r['p_holm'])}. Largest share of one class {percent(held['observed'])}, by chance {percent(held['mean'])}, p = {p_value(held['p_holm'])}."
+        return f"Axis {a}: the change by class found on half of the probe correlates {number(r['observed'],2)} with that on the other half; shuffled members give {number(r['mean'],2)} ({span(r['lo'],r['hi'],2)}), p = {p_value(r['p_holm'])} (Holm). Largest share of one class {percent(held['observed'])}, by chance {percent(held['mean'])}, p = {p_value(held['p_holm'])} (Holm)."
     seen = sorted({r['axis'] for r in load['reliability']})
     return [H3('Where on the probe'), P('The examples on which members at the two ends of an axis differ most are chosen, so they look telling even where there is nothing; whether they are, the lines below say.'+('' if load['labelled'] else ' True classes are not known: the class is what most members say.')),
             *(o for a in seen for o in (pic(f'loading{a}', f'Axis {a}: left, the probe images on which its ends differ most, with the class and probability that either end gives; right, which classes the members at the positive end give more (or less) to the images of each true class.'), P(said(a), cls='note'))), table]
@@ -182,11 +183,11 @@ def report_html(analysis:dict, # of analysis.json
     pic.names = pictures
     yes, said = say_real(tests, analysis)
     held = _held(tests, analysis)
-    lead = {True:f"More than chance, but this may be all of it: {held}." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
+    lead = {True:f"More than chance, but {held} may be all of it." if held else 'More than chance: members vary along common axes.', False:'No palette beyond chance: these axes may be accidents of this sample.' if np.isfinite(float(analysis['evr']['positive'][0] or np.nan)) else 'The members do not differ.', None:'A map, not tested against chance.'}[yes]
     title = f"{analysis['S']} members in function space"
     short = headline(analysis, tests, ensemble)
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), P(short, cls='short') if short else '', tiles(analysis, tests, ensemble),
             Div(*map(P, said+((tests or {}).get('verdict') or {}).get('said', [])+[say_axis(analysis), say_ensemble(ensemble)]+([say_enough(ensemble['enough'])] if (ensemble or {}).get('enough') else [])+analysis['notes']), cls='verdict'),
             *evidence(analysis, tests, pic, out), *meaning(analysis, tests, pic), *use(analysis, ensemble, pic, out),
-            H2('Members'), member_table(members, colours), P('Measured on the probe'+('; confidence and ECE of the raw probabilities, before the temperature' if 'confidence' in members else '')+'.', cls='note'), *(P(o, cls='note') for o in analysis.get('lacks') or []), H2('How this was made'), *how(analysis, run, out)]
+            H2('Members'), member_table(members, colours), P('Measured on the probe'+('; confidence and ECE of the raw probabilities, before the temperature' if 'confidence' in members else '')+'.', cls='note'), *(P(o, cls='note') for o in analysis.get('lacks') or []), H2('How this was made'), *how(analysis, run, out, ((tests or {}).get('config') or {}).get('m', 0))]
     return document(title, *body)

@@ -23,6 +23,7 @@ from .scoring import log_outputs
 from .distances import *
 from .nulls import holm
 from .plots import *
+from .lengths import length_name
 
 # %% ../nbs/20h_repulsion.ipynb #20eb0007
 PLAIN = 'plain'
@@ -97,7 +98,7 @@ def _repelled(out, plain, config:dict)->tuple: # λ, Population, cohorts
     pop, run = load_population(out), read_run(out)
     c = run['config']
     if not c['repel']: raise UserError(f'--repelled {out}: its members do not repel each other')
-    if diff := [k for k in ('dataset','split_hash','recipes') if c.get(k)!=config.get(k)]: raise UserError(f'--repelled {out}: another {diff[0]} than that of the plain run')
+    if diff := [k for k in ('dataset','split_hash','recipes') if c.get(k)!=config.get(k)]: raise UserError(f'--repelled {out}: '+(f'members of {length_name(c)}, those of the plain run of {length_name(config)}; the same recipe and --epochs are needed' if diff[0]=='recipes' else f'another {diff[0]} than that of the plain run'))
     if lost := sorted(set(pop.members.seed)-set(plain.members.seed)): raise UserError(f'--repelled {out}: seed {lost[0]} is not in the plain run; give that one more --seeds')
     return c['repel']['lam'], pop, pop.members.cohort.tolist()
 
@@ -128,7 +129,7 @@ def repulsion_command(out:str='.', # the folder of a plain run
     write_json((reports := Path(out)/'artifacts'/'reports')/'repulsion.json', dict(rows=table.to_dict('records'), cohorts={str(l): s.to_dict('records') for l,s in scores.items()}, first=dict(identical=equal, of=of)))
     write_figure(reports/'repulsion.png', repulsion_figure(table))
     write_json(Path(out)/'studies'/'repulsion'/'about.json', dict(study_record(out, time.time()-t), cpu_seconds={str(l): s for l,s in seconds.items()}, repelled=[{k: read_run(o).get(k) for k in ('config','ids','commit','versions')} for o in outs]))
-    print('\n'.join(say_repulsion(table)+[f'cost, as a share of the plain run: '+', '.join(f'{s/seconds[PLAIN]:.2f} at λ = {l:g}' for l,s in seconds.items() if l!=PLAIN), f'first members of a cohort, which nobody repels: {equal} of {of} bit for bit the plain ones']))
+    print('\n'.join(say_repulsion(table)+[f'cost, as a share of the plain run: '+', '.join(f'{s/seconds[PLAIN]:.2f} at λ = {l:g}' for l,s in seconds.items() if l!=PLAIN), f'first members of a cohort, which nobody repels: {equal} of {of} bit for bit the plain ones', f"report  {reports/'repulsion.json'}"]))
 
 def main(argv=None): return command_line(repulsion_command, argv, 'chromatic.repulsion')
 
