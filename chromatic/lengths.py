@@ -106,7 +106,7 @@ def length_maps(D2:dict, # name -> [S,S] squared dissimilarities, the shortest t
 @house_style()
 def length_figure(rows:dict # name -> of `length_row`, and `null`: statistic -> observed, lo, hi, mean, p of artifact_tests.json
                  )->Figure:
-    "Four figures of each length, beside what chance gives (grey, 95% of shuffled populations)"
+    "Four figures of each length, beside what chance gives (grey, 95% of shuffled populations); p of the held-out EVR as it is, others after Holm where they have it"
     (fig, axes), names = new_figure(7.6, 5, 2, 2), list(rows)
     for ax,(key,title) in zip(axes.flat, (('cross_probe_top2','cross-probe EVR of two axes'), ('held_out_top2','held-out EVR of two axes'))):
         for i,n in enumerate(names):
@@ -115,7 +115,7 @@ def length_figure(rows:dict # name -> of `length_row`, and `null`: statistic -> 
             ax.bar(i, v['hi']-v['lo'], bottom=v['lo'], width=.6, color=GREY, label='95% by chance' if not i else None)
             if v.get('interval'): ax.plot([i,i], v['interval'], color=INK, lw=2)
             ax.plot(i, v['observed'], 'o', color=INK, ms=7, label='observed' if not i else None)
-            ax.annotate(f"p = {v['p']:.3f}", (i, max(v['observed'], v['hi'], *(v.get('interval') or ()))), textcoords='offset points', xytext=(0,6), ha='center')
+            ax.annotate(f"p = {v.get('p_holm', v['p']):.3f}", (i, max(v['observed'], v['hi'], *(v.get('interval') or ()))), textcoords='offset points', xytext=(0,6), ha='center')
         ax.use_sticky_edges = False; ax.set_ylabel(title), ax.margins(y=.25)
     for i,n in enumerate(names):
         for o,c,x,mk in (('probe',GREY,i-.12,'s'), ('test',INK,i+.12,'o')):
@@ -124,8 +124,8 @@ def length_figure(rows:dict # name -> of `length_row`, and `null`: statistic -> 
     axes[1,1].bar(range(len(names)), [rows[n]['disagreement_over_error'] for n in names], width=.6, color=INK)
     for i,n in enumerate(names): axes[1,1].annotate(f"{rows[n]['disagreement_over_error']:.2f}", (i, rows[n]['disagreement_over_error']), textcoords='offset points', xytext=(0,3), ha='center')
     axes[1,1].set_ylabel('disagreement over error'), axes[1,1].margins(y=.2)
-    for ax in axes.flat: ax.set_xticks(range(len(names)), names), ax.set_xlim(-.6, len(names)-.4)
-    axes[0,0].legend(loc='best'), axes[1,0].legend(loc='best')
+    for ax in axes.flat: ax.set_xticks(range(len(names)), [n.replace(', ', ',\n') for n in names]), ax.set_xlim(-.6, len(names)-.4)
+    for ax in (axes[0,0], axes[1,0]): ax.legend(loc='lower left', bbox_to_anchor=(0,1), ncol=2)
     return fig
 
 # %% ../nbs/18d_lengths.ipynb #18de0018
@@ -150,8 +150,8 @@ def lengths_command(out:str='.', # the folder of a run
     config, first = read_run(out)['config'], load_population(out)
     pops = {length_name(read_run(o)['config']): p for o,p in zip(outs, [first, *(_beside(o, first, config) for o in outs[1:])])}
     if len(pops)<len(outs): raise UserError(f'--longer {longer}: two runs of the same recipe and length ({next(iter(pops))})')
-    steps = [max(r['epochs'] for r in read_run(o)['config']['recipes'].values()) for o in outs]
-    for o,a,b in zip(outs[1:], steps, steps[1:]):
+    epochs = [max(r['epochs'] for r in read_run(o)['config']['recipes'].values()) for o in outs]
+    for o,a,b in zip(outs[1:], epochs, epochs[1:]):
         if b<=a: raise UserError(f"--longer {o}: {plural(b, 'epoch')}, not longer than the {a} before it; the shortest training is --out")
     tests = [read_json(Path(o)/'artifacts'/'reports'/'artifact_tests.json', has=('null','n_axes')) for o in outs]
     rows = {n: dict(length_row(p), null=q['null'], n_axes=q['n_axes']['count']) for (n,p),q in zip(pops.items(), tests)}
@@ -159,8 +159,10 @@ def lengths_command(out:str='.', # the folder of a run
     if len(seeds)<6: raise UserError(f'--longer {longer}: {counted(len(seeds), "seed")} in common (one member each), expected at least 6')
     paired = {n: p.take([int(np.flatnonzero(p.members.seed==s)[0]) for s in seeds]) for n,p in pops.items()}
     by_chance = {n: r['null']['held_out_top2'].get('mean') or 0. for n,r in rows.items()} # there is none with fewer than eight members
-    changes = {f'{a} to {b}': length_change(paired[a], paired[b], check_m(m), seed, (by_chance[a], by_chance[b])) for a,b in zip(list(paired), list(paired)[1:])}
-    write_json((reports := Path(out)/'artifacts'/'reports')/'lengths.json', dict(rows=rows, changes=changes, seeds=seeds, config=dict(m=m, seed=seed)))
+    names = list(paired)
+    steps = list(zip(names, names[1:]))+([(names[0], names[-1])] if len(names)>2 else []) # from each to the next, and from the first to the last
+    changes = {f'{a} to {b}': length_change(paired[a], paired[b], check_m(m), seed, (by_chance[a], by_chance[b])) for a,b in steps}
+    write_json((reports := Path(out)/'artifacts'/'reports')/'lengths.json', dict(lengths=names, rows=rows, changes=changes, seeds=seeds, config=dict(m=m, seed=seed)))
     write_figure(reports/'lengths.png', length_figure(rows))
     write_json(Path(out)/'studies'/'lengths'/'about.json', dict(study_record(out, time.time()-t, m=m, seed=seed), longer=[{k: read_run(o).get(k) for k in ('config','ids','commit','versions')} for o in outs[1:]]))
     for n,r in rows.items():
