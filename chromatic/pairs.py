@@ -12,18 +12,12 @@ import numpy as np, pandas as pd
 from .files import UserError
 from .mds import gram
 from .nulls import Null, check_m, holm
-from .groups import permanova
+from .groups import group_codes, permanova
 
 # %% ../nbs/15b_pairs.ipynb #15b00006
 def _pairs(D2, groups)->tuple: # labels [S], pairs of names in the order of first members; what is wrong with them
-    g = np.asarray(groups, dtype=object)
-    gram(D2) # says what is wrong with it
-    if g.shape!=(len(D2),): raise UserError(f'groups: labels of shape {list(g.shape)} for {len(D2)} members, expected [{len(D2)}], one a member')
-    n = pd.Series(g).value_counts()
-    if n.sum()<len(g): raise UserError(f'groups: member {int(pd.isna(g).argmax())} has no label')
-    if len(n)<2: raise UserError(f'groups: {len(n)} label, expected at least 2')
-    if n.min()<2: raise UserError(f'groups: {str(n.idxmin())!r} has 1 member, expected at least 2; leave it out with `Population.take`')
-    return g, list(combinations(dict.fromkeys(g), 2))
+    gram(D2), group_codes(groups, len(D2), 2) # say what is wrong with them
+    return np.asarray(groups, dtype=object), list(combinations(dict.fromkeys(groups), 2))
 
 def _with_holm(rows)->pd.DataFrame:
     rows = pd.DataFrame(rows)
