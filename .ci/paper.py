@@ -31,11 +31,11 @@ def runs(fast:bool)->list[Step]:
     "What is trained"
     five = '--fast --epochs 5'
     full = dict(all=(f'{five} --seeds 12', 5), without=(f'{five} --seeds 12 --without airplane', 5), snapshots=(f'{five} --seeds 12 --snapshots 12', 6), default=('--epochs 5 --seeds 12', 10),
-                short=('--epochs 5 --seeds 48', 45), long=('--epochs 8 --seeds 48', 75), plain=(f'{five} --seeds 48', 20), twice=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
+                short=('--epochs 5 --seeds 48', 45), middle=('--epochs 8 --seeds 48', 75), long=('--epochs 16 --seeds 48', 155), plain=(f'{five} --seeds 48', 20), twice=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
                 **{f'repel-{l}': (f'{five} --seeds 24 --m 39 --cohorts 8 --repel --repel_lambda {l} --repel_warmup 2', 13) for l in LAMBDAS})
     two = '--fast --epochs 2 --m 39'
     small = dict(all=(f'{two} --seeds 12', .4), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 12 --snapshots 12', .4), default=('--epochs 1 --m 39 --seeds 8', .3),
-                 short=('--epochs 1 --m 39 --seeds 8', .3), long=('--epochs 2 --m 39 --seeds 8', .4), plain=(f'{two} --seeds 8', .3), twice=('--fast --epochs 4 --m 39 --seeds 8', .3), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
+                 short=('--epochs 1 --m 39 --seeds 8', .3), middle=('--epochs 2 --m 39 --seeds 8', .4), long=('--epochs 3 --m 39 --seeds 8', .4), plain=(f'{two} --seeds 8', .3), twice=('--fast --epochs 4 --m 39 --seeds 8', .3), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
                  **{f'repel-{l}': (f'{two} --seeds 6 --cohorts 3 --repel --repel_lambda {l} --repel_warmup 1', .3) for l in LAMBDAS})
     return [Step(f'train {k}', minutes, ('command', 'run', '--dataset', '{dataset}', '--data_root', '{data}', *flags.split(), '--out', k), ('images',)) for k,(flags,minutes) in (small if fast else full).items()]
 
@@ -46,8 +46,8 @@ def studies(fast:bool)->list[Step]:
             ('the unknown, held out', 'unknown', 'without', '--data_root {data} --ood held-out', '--m 39', 2, .2), ('trajectories', 'trajectories', 'snapshots', '', '--m 19 --paths 19', 6, .3),
             ('connectivity', 'connectivity', 'all', '--data_root {data} --pairs 6', '--m 39 --pairs 3 --epochs 1 --points 5 --images 200', 12, .4), ('traversing', 'traversing', 'all', '--data_root {data} --attract_lambda 0.25,1', '--attract_warmup 1 --m 39', 25, .6),
             ('at equal cost', 'alternatives', 'all', '--data_root {data} --members 4 --repeats 3 --wide 88', '--members 4 --repeats 2 --wide 40 --draws 100', 45, .6), ('other eyes', 'other_eyes', 'all', '--data_root {data}', '--m 39 --halves 5', 4, .3),
-            ('lengths', 'lengths', 'short', '--longer long', '--m 39', 1, .2), ('lengths of fast', 'lengths', 'plain', '--longer twice', '--m 39', 1, .2), ('repulsion', 'repulsion', 'plain', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
-    beside = {'lengths': ('train long',), 'lengths of fast': ('train twice',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
+            ('lengths', 'lengths', 'short', '--longer middle,long', '--m 39', 1, .2), ('lengths of fast', 'lengths', 'plain', '--longer twice', '--m 39', 1, .2), ('repulsion', 'repulsion', 'plain', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
+    beside = {'lengths': ('train middle','train long'), 'lengths of fast': ('train twice',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
     pairs = lambda text: dict(zip(*[iter(text.split())]*2))
     def step(name, module, run, full, less, minutes, small):
         flags = pairs(full)|(pairs(less) if fast else {})
@@ -60,7 +60,7 @@ def pages(fast:bool)->list[Step]:
     rows = [('92_shifted_images', 'robustness', R+D, ('robustness',)), ('92a_unknown_images', 'unknown', ('CHROMATIC_DATA={out}',), ('the unknown','the unknown, held out')),
             ('93_the_way_there', 'trajectories', ('CHROMATIC_SNAPSHOTS={out}/snapshots','CHROMATIC_PLAIN={out}/all')+D, ('trajectories','train all')), ('93a_paths_between', 'connectivity', R, ('connectivity',)),
             ('94_places_reached', 'traversing', R, ('traversing',)), ('95_equal_cost', 'equal_cost', R+D, ('at equal cost',)), ('96_three_eyes', 'other_eyes', R, ('other eyes',)),
-            ('97_short_and_long', 'short_and_long', ('CHROMATIC_SHORT={out}/short','CHROMATIC_LONG={out}/long','CHROMATIC_FAST={out}/plain'), ('lengths','lengths of fast')),
+            ('97_short_and_long', 'short_and_long', ('CHROMATIC_SHORT={out}/short','CHROMATIC_MIDDLE={out}/middle','CHROMATIC_LONG={out}/long','CHROMATIC_FAST={out}/plain'), ('lengths','lengths of fast')),
             ('97a_repelled', 'repelled', ('CHROMATIC_PLAIN={out}/plain','CHROMATIC_REPELLED='+','.join('{out}/repel-'+l for l in LAMBDAS)), ('repulsion',)), ('97b_many_recipes', 'many_recipes', ('CHROMATIC_RECIPES={out}/recipes',), ('mixtures',))]
     cost = {'93_the_way_there': 4, '95_equal_cost': 2}
     made = [Step(f'results {to}', .1, ('collect', run, to), (f'train {run}',)) for run,to in (('all','first_experiment'), ('default','default_population'))]
@@ -179,21 +179,22 @@ class Paper:
         left = sum(s.minutes for s in want if not self.is_done(s))
         few = .05*left # the first short steps say little of how fast this machine is
         self.say(f"{time.strftime('%Y-%m-%d %H:%M')}  {len(want)} steps, {sum(map(self.is_done, want))} done; about {minutes(left/self.lanes)} on two cores; in {self.out}")
-        started, todo, running = time.time(), list(want), {}
+        started, todo, running, ahead = time.time(), list(want), {}, {s.name for s in want} # ahead: not begun, or running
         with ThreadPoolExecutor(self.lanes) as pool:
             try:
                 while todo or running:
                     for s in list(todo):
-                        if lost := [n for n in s.needs if n in failed or n not in {*self.done, *(o.name for o in todo), *(o.name for o,_ in running.values())}]:
-                            self.say(f"FAILED  {s.name}: needs {', '.join(lost)}"); failed.append(s.name); todo.remove(s)
-                        elif len(running)<self.lanes and not any(n in (o.name for o in todo) or n in (o.name for o,_ in running.values()) for n in s.needs):
+                        if lost := [n for n in s.needs if n in failed or n not in {*self.done, *ahead}]:
+                            self.say(f"FAILED  {s.name}: needs {', '.join(lost)}"); failed.append(s.name); todo.remove(s); ahead.remove(s.name)
+                        elif len(running)<self.lanes and not ahead.intersection(s.needs):
                             todo.remove(s)
-                            if self.is_done(s): passed += 1; continue
+                            if self.is_done(s): passed += 1; ahead.remove(s.name); continue
                             self.undo([s.name]) # a call that is killed in it has not done it
                             self.say(f"{time.strftime('%H:%M')}  {s.name} ({want.index(s)+1} of {len(want)}), about {minutes(s.minutes)}")
                             running[pool.submit(getattr(self, s.what[0]), *s.what[1:])] = s, time.time()
                     for f in wait(running, return_when=FIRST_COMPLETED)[0] if running else ():
                         (s, t), why = running.pop(f), f.result()
+                        ahead.remove(s.name)
                         took = (time.time()-t)/60
                         if why and s.name=='images': print(f'paper.py: {why}', file=sys.stderr); return 2
                         if why: self.say(f'FAILED  {s.name}: {why}'); failed.append(s.name); continue
