@@ -83,7 +83,8 @@ def at_rest(change:dict, # value, lo, hi of the change of accuracy, as from `len
            )->str: # a verb for a sentence
     "Whether accuracy has come to rest: changes by less than `sd`, with all of its interval; undecided where there is none"
     lo, hi = change['lo'], change['hi']
-    return 'has come to rest' if None not in (lo,hi) and -sd<lo and hi<sd else 'has not come to rest' if None not in (lo,hi) and (lo>sd or hi<-sd) else 'is not shown to have come to rest'
+    if None in (lo,hi): return 'is not shown to have come to rest'
+    return 'has come to rest' if -sd<lo and hi<sd else 'has not come to rest' if lo>sd or hi<-sd else 'is not shown to have come to rest'
 
 # %% ../nbs/18d_lengths.ipynb #18d0maps
 def common_seeds(seeds:dict # name -> [S] seeds of the members
@@ -142,9 +143,9 @@ def length_name(config:dict # of run.json
     "Recipes and epochs: 'default, 5 epochs'"
     return ', '.join(f"{k}, {plural(r['epochs'], 'epoch')}" for k,r in config['recipes'].items())
 
-def _beside(out, first, config:dict)->Population:
+def _beside(out, c:dict, first, config:dict)->Population:
     "The population of another run, if it is of the same images"
-    pop, c = load_population(out), read_run(out)['config']
+    pop = load_population(out)
     if (c.get('dataset'), c.get('split_hash'))!=(config.get('dataset'), config.get('split_hash')) or pop.N!=first.N: raise UserError(f'{out}: its images or splits are not those of the first run; the same --dataset, --data_root and --split_seed are needed')
     return pop
 
@@ -155,10 +156,11 @@ def lengths_command(out:str='.', # the folder of a run
     "Populations of one recipe and several lengths of training: does structure shrink?"
     t, outs = time.time(), [out, *(o.strip() for o in longer.split(',') if o.strip())]
     if len(outs)<2: raise UserError('--longer: expected the folder of at least one other run')
-    config, first = read_run(out)['config'], load_population(out)
-    pops = {length_name(read_run(o)['config']): p for o,p in zip(outs, [first, *(_beside(o, first, config) for o in outs[1:])])}
+    runs, first = [read_run(o) for o in outs], load_population(out)
+    configs = [r['config'] for r in runs]
+    pops = {length_name(c): p for c,p in zip(configs, [first, *(_beside(o, c, first, configs[0]) for o,c in zip(outs[1:], configs[1:]))])}
     if len(pops)<len(outs): raise UserError(f'--longer {longer}: two runs of the same recipe and length ({next(iter(pops))})')
-    epochs = [max(r['epochs'] for r in read_run(o)['config']['recipes'].values()) for o in outs]
+    epochs = [max(r['epochs'] for r in c['recipes'].values()) for c in configs]
     for o,a,b in zip(outs[1:], epochs, epochs[1:]):
         if b<=a: raise UserError(f"--longer {o}: {plural(b, 'epoch')}, not longer than the {a} before it; the shortest training is --out")
     tests = [read_json(Path(o)/'artifacts'/'reports'/'artifact_tests.json', has=('null','n_axes')) for o in outs]
@@ -172,7 +174,7 @@ def lengths_command(out:str='.', # the folder of a run
     changes = {f'{a} to {b}': length_change(paired[a], paired[b], check_m(m), seed, (by_chance[a], by_chance[b])) for a,b in steps}
     write_json((reports := Path(out)/'artifacts'/'reports')/'lengths.json', dict(lengths=names, rows=rows, changes=changes, seeds=seeds, config=dict(m=m, seed=seed)))
     write_figure(reports/'lengths.png', length_figure(rows))
-    write_json(Path(out)/'studies'/'lengths'/'about.json', dict(study_record(out, time.time()-t, m=m, seed=seed), longer=[{k: read_run(o).get(k) for k in ('config','ids','commit','versions')} for o in outs[1:]]))
+    write_json(Path(out)/'studies'/'lengths'/'about.json', dict(study_record(out, time.time()-t, m=m, seed=seed), longer=[{k: r.get(k) for k in ('config','ids','commit','versions')} for r in runs[1:]]))
     for n,r in rows.items():
         e, h = r['errors'].get('test', r['errors']['probe']), r['null']['held_out_top2']
         print(f"{n}: {r['S']} members, accuracy {r['accuracy'].get('test', r['accuracy']['probe']):.4f}, sd {e['ratio']:.2f} [{e['lo']:.2f}, {e['hi']:.2f}] times that of independent errors; held-out EVR {h['observed']:.4f}"+(f", by chance {h['mean']:.4f}, p {h['p']:.3f}" if h['p'] is not None else '')+f"; axes above chance: {r['n_axes']}")

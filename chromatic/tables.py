@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'COVARIATES', 'EXPLAINED', 'TESTS', 'test_table', 'ladder_table', 'structure_notes', 'definition_table',
-           'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table', 'member_table']
+           'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table', 'member_table',
+           'above_chance', 'rungs_held']
 
 # %% ../nbs/18a_tables.ipynb #18b00002
 from math import factorial, prod
@@ -13,6 +14,7 @@ from fastcore.xml import *
 from .artifact_tests import NAMES, primary
 from .ladder import RUNGS
 from .page import *
+from .prose import chance, join
 
 # %% ../nbs/18a_tables.ipynb #18b00006
 LEVEL = .05
@@ -117,3 +119,17 @@ def member_table(members:pd.DataFrame, # `Population.members` with its covariate
     if 'T_at_bound' in members: df['temperature'] = [t+' (bound)'*bool(b) for t,b in zip(df['temperature'], members.T_at_bound)]
     df.insert(0, 'member', [Span(Span(cls='dot', style=f'background:{c}'), str(i)) for i,c in zip(members.id, colours)])
     return grid(df, text=('recipe',))
+
+# %% ../nbs/18a_tables.ipynb #18b0000b
+def above_chance(v:dict # a statistic in artifact_tests.json
+                )->dict: # value, lo, hi
+    "A statistic less its mean in shuffled populations, with its interval if it has one; nan where nothing was shuffled"
+    if v['p'] is None: return dict(value=np.nan, lo=None, hi=None)
+    ends = [o-v['mean'] for o in v.get('interval') or ()] or [None, None]
+    return dict(value=v['observed']-v['mean'], lo=ends[0], hi=ends[1])
+
+def rungs_held(tests:dict # artifact_tests.json
+              )->str: # '' if there are none
+    "p after Holm's correction and before it of the rungs under which the held-out EVR is not beyond chance, in their order"
+    p = [tests['ladder'][k]['held_out_top2'] for k in tests['verdict']['held']]
+    return f"p {join(chance(v['p_holm']) for v in p)}, before it {join(chance(v['p']) for v in p)}" if p else ''
