@@ -13,7 +13,7 @@ from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
 LAMBDAS = '0.1', '0.3', '1'
-LENGTHS = 'short', 'middle', 'long'
+LENGTHS, FEW = ('short', 'middle', 'long'), ('longer', 'longest') # of many members, and of a few that go further
 TAKEN = ('first_report.json', 'benchmarks.json', 'size.json', 'recipes', 'power', 'published', 'trajectories/published.json', 'unknown/replicate.json') # results that no step of --fast makes
 
 ABOUT_POWER = """import sys, time
@@ -32,11 +32,11 @@ def runs(fast:bool)->list[Step]:
     "What is trained"
     five = '--fast --epochs 5'
     full = dict(all=(f'{five} --seeds 12', 5), without=(f'{five} --seeds 12 --without airplane', 5), snapshots=(f'{five} --seeds 12 --snapshots 12', 6), default=('--epochs 5 --seeds 12', 10),
-                short=('--epochs 5 --seeds 48', 45), middle=('--epochs 8 --seeds 48', 75), long=('--epochs 16 --seeds 48', 155), plain=(f'{five} --seeds 48', 20), twice=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
+                short=('--epochs 5 --seeds 48', 45), middle=('--epochs 8 --seeds 48', 75), long=('--epochs 16 --seeds 48', 155), longer=('--epochs 32 --seeds 4', 27), longest=('--epochs 64 --seeds 4', 53), plain=(f'{five} --seeds 48', 20), twice=('--fast --epochs 10 --seeds 48', 42), recipes=('--recipe fast,default,avgpool,plain,adamw --epochs 5 --seeds 6', 25),
                 **{f'repel-{l}': (f'{five} --seeds 24 --m 39 --cohorts 8 --repel --repel_lambda {l} --repel_warmup 2', 13) for l in LAMBDAS})
     two = '--fast --epochs 2 --m 39'
     small = dict(all=(f'{two} --seeds 12', .4), without=(f'{two} --seeds 8 --without 3', .3), snapshots=(f'{two} --seeds 12 --snapshots 12', .4), default=('--epochs 1 --m 39 --seeds 8', .3),
-                 short=('--epochs 1 --m 39 --seeds 8', .3), middle=('--epochs 2 --m 39 --seeds 8', .4), long=('--epochs 3 --m 39 --seeds 8', .4), plain=(f'{two} --seeds 8', .3), twice=('--fast --epochs 4 --m 39 --seeds 8', .3), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
+                 short=('--epochs 1 --m 39 --seeds 8', .3), middle=('--epochs 2 --m 39 --seeds 8', .4), long=('--epochs 3 --m 39 --seeds 8', .4), longer=('--epochs 4 --m 39 --seeds 4', .3), longest=('--epochs 5 --m 39 --seeds 4', .3), plain=(f'{two} --seeds 8', .3), twice=('--fast --epochs 4 --m 39 --seeds 8', .3), recipes=('--recipe fast,default,adamw --epochs 2 --m 39 --seeds 6', .5),
                  **{f'repel-{l}': (f'{two} --seeds 6 --cohorts 3 --repel --repel_lambda {l} --repel_warmup 1', .3) for l in LAMBDAS})
     return [Step(f'train {k}', minutes, ('command', 'run', '--dataset', '{dataset}', '--data_root', '{data}', *flags.split(), '--out', k), ('images',)) for k,(flags,minutes) in (small if fast else full).items()]
 
@@ -47,8 +47,8 @@ def studies(fast:bool)->list[Step]:
             ('the unknown, held out', 'unknown', 'without', '--data_root {data} --ood held-out', '--m 39', 2, .2), ('trajectories', 'trajectories', 'snapshots', '', '--m 19 --paths 19', 6, .3),
             ('connectivity', 'connectivity', 'all', '--data_root {data} --pairs 6', '--m 39 --pairs 3 --epochs 1 --points 5 --images 200', 12, .4), ('traversing', 'traversing', 'all', '--data_root {data} --attract_lambda 0.25,1', '--attract_warmup 1 --m 39', 25, .6),
             ('at equal cost', 'alternatives', 'all', '--data_root {data} --members 4 --repeats 3 --wide 88', '--members 4 --repeats 2 --wide 40 --draws 100', 45, .6), ('other eyes', 'other_eyes', 'all', '--data_root {data}', '--m 39 --halves 5', 4, .3),
-            ('lengths', 'lengths', LENGTHS[0], '--longer '+','.join(LENGTHS[1:]), '--m 39', 1, .2), ('lengths of fast', 'lengths', 'plain', '--longer twice', '--m 39', 1, .2), ('repulsion', 'repulsion', 'plain', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
-    beside = {'lengths': tuple(f'train {l}' for l in LENGTHS[1:]), 'lengths of fast': ('train twice',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
+            ('lengths', 'lengths', LENGTHS[0], '--longer '+','.join(LENGTHS[1:]), '--m 39', 1, .2), ('rest', 'rest', LENGTHS[0], '--longer '+','.join(LENGTHS[1:]+FEW), '', .3, .2), ('lengths of fast', 'lengths', 'plain', '--longer twice', '--m 39', 1, .2), ('repulsion', 'repulsion', 'plain', f'--repelled {repelled}', '', 1, .2), ('mixtures', 'mixtures', 'recipes', '', '--m 39 --draws 20', 4, .3)]
+    beside = {'lengths': tuple(f'train {l}' for l in LENGTHS[1:]), 'rest': tuple(f'train {l}' for l in LENGTHS[1:]+FEW), 'lengths of fast': ('train twice',), 'repulsion': tuple(f'train repel-{l}' for l in LAMBDAS)}
     pairs = lambda text: dict(zip(*[iter(text.split())]*2))
     def step(name, module, run, full, less, minutes, small):
         flags = pairs(full)|(pairs(less) if fast else {})
@@ -61,7 +61,7 @@ def pages(fast:bool)->list[Step]:
     rows = [('92_shifted_images', 'robustness', R+D, ('robustness',)), ('92a_unknown_images', 'unknown', ('CHROMATIC_DATA={out}',), ('the unknown','the unknown, held out')),
             ('93_the_way_there', 'trajectories', ('CHROMATIC_SNAPSHOTS={out}/snapshots','CHROMATIC_PLAIN={out}/all')+D, ('trajectories','train all')), ('93a_paths_between', 'connectivity', R, ('connectivity',)),
             ('94_places_reached', 'traversing', R, ('traversing',)), ('95_equal_cost', 'equal_cost', R+D, ('at equal cost',)), ('96_three_eyes', 'other_eyes', R, ('other eyes',)),
-            ('97_short_and_long', 'short_and_long', ('CHROMATIC_LENGTHS='+','.join('{out}/'+l for l in LENGTHS),'CHROMATIC_FAST={out}/plain'), ('lengths','lengths of fast')),
+            ('97_short_and_long', 'short_and_long', ('CHROMATIC_LENGTHS='+','.join('{out}/'+l for l in LENGTHS),'CHROMATIC_FAST={out}/plain'), ('lengths','rest','lengths of fast')),
             ('97a_repelled', 'repelled', ('CHROMATIC_PLAIN={out}/plain','CHROMATIC_REPELLED='+','.join('{out}/repel-'+l for l in LAMBDAS)), ('repulsion',)), ('97b_many_recipes', 'many_recipes', ('CHROMATIC_RECIPES={out}/recipes',), ('mixtures',))]
     cost = {'93_the_way_there': 4, '95_equal_cost': 2}
     made = [Step(f'results {to}', .1, ('collect', run, to), (f'train {run}',)) for run,to in (('all','first_experiment'), ('default','default_population'))]

@@ -119,8 +119,7 @@ def mixture_figure(table:pd.DataFrame # of `mixing_gain`, for some k
         for r in t.astype(dict(lo=float, hi=float)).itertuples(): col[1].plot([r.k,r.k], [unit*r.lo, unit*r.hi], color=INK, lw=2), col[1].plot(r.k, unit*r.value, 'o', color=INK, mfc=INK if r.p_holm<=.05 else 'white', ms=7, zorder=3)
         col[1].axhline(0, color='#555555', lw=.8, ls=':')
         col[1].set(xlabel='members of the ensemble', xticks=sorted(set(t.k)), ylabel=f'gain of mixing\nin {label}')
-    axes[0,0].legend(loc='best')
-    axes[1,0].legend(loc='best')
+    fig.legend(handles=[h for ax in axes[:,0] for h in ax.get_legend_handles_labels()[0]], loc='outside lower center', ncols=3)
     return fig
 
 # %% ../nbs/20i_mixtures.ipynb #20fb0017
