@@ -137,7 +137,7 @@ def length_name(config:dict # of run.json
 def _beside(out, c:dict, first, config:dict)->Population:
     "The population of another run, if it is of the same images"
     pop = load_population(out)
-    if (c.get('dataset'), c.get('split_hash'))!=(config.get('dataset'), config.get('split_hash')) or pop.N!=first.N: raise UserError(f'{out}: its images or splits are not those of the first run; the same --dataset, --data_root and --split_seed are needed')
+    if any(c.get(k)!=config.get(k) for k in ('dataset','data_hash','split_hash')) or pop.N!=first.N: raise UserError(f'{out}: its images or splits are not those of the first run; the same --dataset, --data_root and --split_seed are needed')
     return pop
 
 def lengths_command(out:str='.', # the folder of a run

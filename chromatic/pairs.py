@@ -41,6 +41,7 @@ def _by_seed(D2, groups, seeds, least:int): # of each pair of groups its names a
     (g, pairs), s = _pairs(D2, groups), np.asarray(seeds, dtype=object)
     if s.shape!=g.shape: raise UserError(f'seeds: shape {list(s.shape)} for {len(g)} members, expected [{len(g)}], one a member')
     at = {a: {s[i]: i for i in np.flatnonzero(g==a)} for a in dict.fromkeys(g)}
+    if lost := [i for i,o in enumerate(s) if pd.isna(o)]: raise UserError(f'seeds: member {lost[0]} has none')
     for a,v in at.items():
         if len(v)<(g==a).sum(): raise UserError(f'seeds: one occurs twice in group {a!r}')
     for a,b in pairs:
@@ -66,9 +67,9 @@ def swap_within_seeds(D2:np.ndarray, # [S,S] squared dissimilarities
                       groups, seeds, # [S] labels; [S] of each member, once in a group
                       m:int=999, seed:int=0 # ways of swapping at most
                      )->pd.DataFrame: # a row a pair of groups: a, b, apart (squared dissimilarity), p, least, p_holm
-    "Do two groups differ in place, whatever mark a seed leaves on both? Raises as `seed_mark`, for fewer than 4 seeds in both groups"
+    "Do two groups differ in place, whatever mark a seed leaves on both? Raises as `seed_mark`, for fewer than 6 seeds in both groups"
     rng, rows = np.random.default_rng(seed), []
-    for a,b,i,j in _by_seed(D2, groups, seeds, 4):
+    for a,b,i,j in _by_seed(D2, groups, seeds, 6):
         n = len(i)
         unlike = ~np.eye(n, dtype=bool)
         swaps = np.array(list(product((False,True), repeat=n-1))[1:]) if 2**(n-1)<=check_m(m)+1 else rng.random((m,n-1))<.5

@@ -98,7 +98,7 @@ def _repelled(out, plain, config:dict)->tuple: # λ, Population, cohorts
     pop, run = load_population(out), read_run(out)
     c = run['config']
     if not c['repel']: raise UserError(f'--repelled {out}: its members do not repel each other')
-    if diff := [k for k in ('dataset','split_hash','recipes') if c.get(k)!=config.get(k)]: raise UserError(f'--repelled {out}: '+(f'members of {length_name(c)}, those of the plain run of {length_name(config)}; the same recipe and --epochs are needed' if diff[0]=='recipes' else f'another {diff[0]} than that of the plain run'))
+    if diff := [k for k in ('dataset','data_hash','split_hash','recipes') if c.get(k)!=config.get(k)]: raise UserError(f'--repelled {out}: '+(f'members of {length_name(c)}, those of the plain run of {length_name(config)}; the same recipe and --epochs are needed' if diff[0]=='recipes' else f'another {diff[0]} than that of the plain run'))
     if lost := sorted(set(pop.members.seed)-set(plain.members.seed)): raise UserError(f'--repelled {out}: seed {lost[0]} is not in the plain run; give that one more --seeds')
     return c['repel']['lam'], pop, pop.members.cohort.tolist()
 

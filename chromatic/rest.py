@@ -10,7 +10,7 @@ import sys, time
 from pathlib import Path
 import numpy as np, pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import t as student
+from scipy.stats import t as student, ttest_ind
 from .files import *
 from .members import member_paths, read_record
 from .runs import load_population, read_run
@@ -30,22 +30,24 @@ def at_rest(change:dict, # value, lo, hi of the change of accuracy, as from `len
 
 # %% ../nbs/18e_rest.ipynb #18ee000a
 def rest_table(outs # folders of runs of one recipe that differ in `--epochs`
-              )->pd.DataFrame: # epochs, seed, probe, test, train_loss, cpu_seconds; a row a member, the shortest training first
-    "Where members end, by the length of their training; `UserError` for a run of other images, of another recipe or of several"
+              )->pd.DataFrame: # epochs, seed, probe, test, train_loss, cpu_seconds; a row a finished member, the shortest training first
+    "Where members end, by the length of their training; `UserError` for a run of other images, of another recipe, of several, of a length that is there already, or with a history that is no history"
     rows, first = [], None
     for out in outs:
         pop, c = load_population(out), read_run(out)['config']
-        if len(c['recipes'])>1 or c['repel']: raise UserError(f"{out}: {'members that repel each other' if c['repel'] else plural(len(c['recipes']), 'recipe')}, expected plain members of one recipe")
+        if len(c['recipes'])>1 or c.get('repel'): raise UserError(f"{out}: {'members that repel each other' if c.get('repel') else plural(len(c['recipes']), 'recipe')}, expected plain members of one recipe")
         recipe = dict(*c['recipes'].values())
-        of = dict(dataset=c['dataset'], split_hash=c['split_hash'], recipe={k: v for k,v in recipe.items() if k!='epochs'})
+        of = {k: c.get(k) for k in ('dataset','data_hash','split_hash')}|dict(recipe={k: v for k,v in recipe.items() if k!='epochs'})
         first = first or of
         if diff := [k for k in of if of[k]!=first[k]]: raise UserError(f'{out}: another {diff[0]} than that of {outs[0]}; only --epochs may differ')
-        right = {k: (pop.predictions(k)==getattr(pop, k+'_labels')).mean(1) if k=='probe' or pop.test is not None else [np.nan]*pop.S for k in ('probe','test')}
+        if recipe['epochs'] in {r['epochs'] for r in rows}: raise UserError(f"{out}: a second run of {plural(recipe['epochs'], 'epoch')}")
+        right = {k: (pop.predictions(k)==getattr(pop, k+'_labels')).mean(1) for k in ('probe','test')}
         for k,m in enumerate(pop.members.itertuples()):
-            rows.append(dict(epochs=recipe['epochs'], seed=m.seed, probe=right['probe'][k], test=right['test'][k], train_loss=read_csv(member_paths(out, m.id)['history']).train_loss.iloc[-1], cpu_seconds=read_record(out, m.id)['cpu_seconds']))
-    t = pd.DataFrame(rows).sort_values(['epochs','seed'], kind='stable', ignore_index=True)
-    if t.duplicated(['epochs','seed']).any(): raise UserError(f'two runs of {plural(int(t.epochs[t.duplicated(["epochs","seed"])].iloc[0]), "epoch")}')
-    return t
+            path = member_paths(out, m.id)['history']
+            loss = getattr(read_csv(path), 'train_loss', pd.Series())
+            if not len(loss): raise UserError(f'{path}: no train_loss in it')
+            rows.append(dict(epochs=recipe['epochs'], seed=m.seed, probe=right['probe'][k], test=right['test'][k], train_loss=float(loss.iloc[-1]), cpu_seconds=read_record(out, m.id).get('cpu_seconds', np.nan)))
+    return pd.DataFrame(rows).sort_values(['epochs','seed'], kind='stable', ignore_index=True)
 
 def member_sd(table:pd.DataFrame, # of `rest_table`
               part:str='test' # or probe
@@ -57,13 +59,15 @@ def member_sd(table:pd.DataFrame, # of `rest_table`
 
 def rest_steps(table:pd.DataFrame, # of `rest_table`
                part:str='test' # or probe
-              )->pd.DataFrame: # epochs, longer, members (of each), change, lo, hi, sd, says
-    "From each length to the next: the change of the mean accuracy with its 95% interval beside the standard deviation of a member, pooled; and the verdict of `at_rest`"
+              )->pd.DataFrame: # epochs, longer, members (of each), change, lo, hi, sd, says, alone
+    "From each length to the next: the change of the mean accuracy with its 95% interval beside the standard deviation of a member, pooled; the verdict of `at_rest`, and that of the two lengths alone"
     (sd, df), of, rows = member_sd(table, part), {n: t[part].to_numpy() for n,t in table.groupby('epochs')}, []
     for a,b in zip(of, list(of)[1:]):
         n, d = [len(of[a]), len(of[b])], float(of[b].mean()-of[a].mean())
         half = student.ppf(.975, df)*sd*(1/n[0]+1/n[1])**.5 if df else np.nan
-        rows.append(dict(epochs=int(a), longer=int(b), members=n, change=d, lo=d-half if df else None, hi=d+half if df else None, sd=sd))
+        ci = ttest_ind(of[b], of[a], equal_var=False).confidence_interval() if min(n)>1 else None
+        alone = at_rest(dict(lo=ci and float(ci.low), hi=ci and float(ci.high)), member_sd(table[table.epochs.isin([a,b])], part)[0])
+        rows.append(dict(epochs=int(a), longer=int(b), members=n, change=d, lo=d-half if df else None, hi=d+half if df else None, sd=sd, alone=alone))
     return pd.DataFrame(rows).assign(says=[at_rest(r, sd) for r in rows])
 
 # %% ../nbs/18e_rest.ipynb #18ee000e
@@ -94,7 +98,12 @@ def say_rest(steps:pd.DataFrame, # of `rest_steps`
              part:str='test' # or probe
             )->list: # a sentence a step
     "By how much accuracy changes from one length to the next, and whether it has come to rest"
-    return [f"From {r.epochs} to {r.longer} epochs {part} accuracy changes by {with_range(r.change, r.lo, r.hi, 2, 100)} points, {with_range(r.change/r.sd, None, None, 1)} standard deviations of a member ({r.members[0]} and {r.members[1]} members): it {r.says}." for r in steps.itertuples()]
+    def one(r):
+        said = '' if r.lo is None or not r.sd else f", {with_range(r.change/r.sd, None, None, 1)} standard deviations of a member"
+        few = '' if r.lo is None or (r.hi-r.lo)/2<r.sd or not r.says.startswith('is not') else '; so few could not have shown that it has'
+        other = '' if r.alone==r.says or min(r.members)<2 else f"; by these two lengths alone, with Welch's interval, it {r.alone}"
+        return f"From {r.epochs} to {r.longer} epochs {part} accuracy changes by {with_range(r.change, r.lo, r.hi, 2, 100)} points{said} ({r.members[0]} and {plural(r.members[1], 'member')}): it {r.says}{other}{few}."
+    return [one(r) for r in steps.itertuples()]
 
 def rest_command(out:str='.', # the folder of a run
                  longer:str=''): # those of the same recipe and images with more --epochs, commas between
@@ -102,12 +111,11 @@ def rest_command(out:str='.', # the folder of a run
     t, outs = time.time(), [out, *(o.strip() for o in longer.split(',') if o.strip())]
     if len(outs)<2: raise UserError('--longer: expected the folder of at least one other run')
     table = rest_table(outs)
-    part = 'test' if table.test.notna().all() else 'probe'
-    steps = rest_steps(table, part)
-    write_json((reports := Path(out)/'artifacts'/'reports')/'rest.json', dict(members=table.to_dict('records'), steps=steps.to_dict('records'), on=part))
-    write_figure(reports/'rest.png', rest_figure(table, part))
-    write_json(Path(out)/'studies'/'rest'/'about.json', dict(study_record(out, time.time()-t), longer=[{k: r.get(k) for k in ('config','commit','versions')} for r in map(read_run, outs[1:])]))
-    print('\n'.join(say_rest(steps, part)))
+    steps = rest_steps(table)
+    write_json((reports := Path(out)/'artifacts'/'reports')/'rest.json', dict(members=table.to_dict('records'), steps=steps.to_dict('records'), on='test'))
+    write_figure(reports/'rest.png', rest_figure(table))
+    write_json(Path(out)/'studies'/'rest'/'about.json', dict(study_record(out, time.time()-t), longer=[{k: read_run(o).get(k) for k in ('config','commit','versions')}|dict(ids=load_population(o).ids) for o in outs[1:]]))
+    print('\n'.join(say_rest(steps)))
     print(f"report  {reports/'rest.json'}")
 
 def main(argv=None): return command_line(rest_command, argv, 'chromatic.rest')

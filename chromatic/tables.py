@@ -130,6 +130,6 @@ def above_chance(v:dict # a statistic in artifact_tests.json
 
 def rungs_held(tests:dict # artifact_tests.json
               )->str: # '' if there are none
-    "p after Holm's correction and before it of the rungs under which the held-out EVR is not beyond chance, in their order"
-    p = [tests['ladder'][k]['held_out_top2'] for k in tests['verdict']['held']]
+    "p after Holm's correction and before it of the rungs under which the statistic that decides is not beyond chance, in their order"
+    p = [tests['ladder'][k][primary(tests)] for k in tests['verdict']['held']]
     return f"p {join(chance(v['p_holm']) for v in p)}, before it {join(chance(v['p']) for v in p)}" if p else ''
