@@ -17,6 +17,7 @@ from .population import *
 from .runs import load_population, read_run
 from .networks import study_record
 from .page import number, plural, span
+from .prose import moved
 from .distances import *
 from .mds import *
 from .plots import *
@@ -169,8 +170,10 @@ def lengths_command(out:str='.', # the folder of a run
     for n,r in rows.items():
         e, h = r['errors'].get('test', r['errors']['probe']), r['null']['held_out_top2']
         print(f"{n}: {r['S']} members, accuracy {r['accuracy'].get('test', r['accuracy']['probe']):.4f}, sd {e['ratio']:.2f} [{e['lo']:.2f}, {e['hi']:.2f}] times that of independent errors; held-out EVR {h['observed']:.4f}"+(f", by chance {h['mean']:.4f}, p {h['p']:.3f}" if h['p'] is not None else '')+f"; axes above chance: {r['n_axes']}")
-    for n,c in changes.items(): print(f"{n}: held-out EVR above chance by {number(c['held_out']['value'], 4)} {span(c['held_out']['lo'], c['held_out']['hi'], 4).replace('–', '(too few members for an interval)')}; places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
-    print(f"report          {reports/'lengths.json'}")
+    for n,c in changes.items():
+        h = c['held_out']
+        print(f"{n}: held-out EVR above chance {moved(h)} ({number(h['value'], 4)}{'; too few members for an interval' if h['lo'] is None else ' '+span(h['lo'], h['hi'], 4)}); places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
+    print(f"report          {reports/'lengths.json'}, picture beside it")
 
 def main(argv=None): return command_line(lengths_command, argv, 'chromatic.lengths')
 

@@ -161,7 +161,7 @@ def mixtures_command(out:str='.', # the folder of a run of several recipes
     write_json(Path(out)/'studies'/'mixtures'/'about.json', dict(study_record(out, time.time()-t, draws=draws, m=m, seed=seed), cost=seconds, cpu_seconds={k: float(cost[pop.members.group==k].mean()) for k in report['groups']}))
     for k,v in seconds.items(): report['best'][k]['cost'] = v
     print('\n'.join(say_mixtures(report)))
-    print(f"report  {reports/'mixtures.json'}")
+    print(f"report  {reports/'mixtures.json'}, picture beside it")
 
 def main(argv=None): return command_line(mixtures_command, argv, 'chromatic.mixtures')
 

@@ -129,7 +129,7 @@ def repulsion_command(out:str='.', # the folder of a plain run
     write_json((reports := Path(out)/'artifacts'/'reports')/'repulsion.json', dict(rows=table.to_dict('records'), cohorts={str(l): s.to_dict('records') for l,s in scores.items()}, first=dict(identical=equal, of=of)))
     write_figure(reports/'repulsion.png', repulsion_figure(table))
     write_json(Path(out)/'studies'/'repulsion'/'about.json', dict(study_record(out, time.time()-t), cpu_seconds={str(l): s for l,s in seconds.items()}, repelled=[{k: read_run(o).get(k) for k in ('config','ids','commit','versions')} for o in outs]))
-    print('\n'.join(say_repulsion(table)+[f'cost, as a share of the plain run: '+', '.join(f'{s/seconds[PLAIN]:.2f} at λ = {l:g}' for l,s in seconds.items() if l!=PLAIN), f'first members of a cohort, which nobody repels: {equal} of {of} bit for bit the plain ones', f"report  {reports/'repulsion.json'}"]))
+    print('\n'.join(say_repulsion(table)+[f'cost, as a share of the plain run: '+', '.join(f'{s/seconds[PLAIN]:.2f} at λ = {l:g}' for l,s in seconds.items() if l!=PLAIN), f'first members of a cohort, which nobody repels: {equal} of {of} bit for bit the plain ones', f"report  {reports/'repulsion.json'}, picture beside it"]))
 
 def main(argv=None): return command_line(repulsion_command, argv, 'chromatic.repulsion')
 

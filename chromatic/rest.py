@@ -16,7 +16,7 @@ from .members import member_paths, read_record
 from .runs import load_population, read_run
 from .networks import study_record
 from .page import plural
-from .prose import with_range
+from .prose import moved, with_range
 from .plots import *
 
 # %% ../nbs/18e_rest.ipynb #18ee0007
@@ -102,7 +102,8 @@ def say_rest(steps:pd.DataFrame, # of `rest_steps`
         said = '' if r.lo is None or not r.sd else f", {with_range(r.change/r.sd, None, None, 1)} standard deviations of a member"
         few = '' if r.lo is None or (r.hi-r.lo)/2<r.sd or not r.says.startswith('is not') else '; so few could not have shown that it has'
         other = '' if r.alone==r.says or min(r.members)<2 else f"; by these two lengths alone, with Welch's interval, it {r.alone}"
-        return f"From {r.epochs} to {r.longer} epochs {part} accuracy changes by {with_range(r.change, r.lo, r.hi, 2, 100)} points{said} ({r.members[0]} and {plural(r.members[1], 'member')}): it {r.says}{other}{few}."
+        moves = 'rises' if moved(dict(lo=r.lo, hi=r.hi))=='grows' else 'changes'
+        return f"From {r.epochs} to {r.longer} epochs {part} accuracy {moves} by {with_range(r.change, r.lo, r.hi, 2, 100)} points{said} ({r.members[0]} and {plural(r.members[1], 'member')}): it {r.says}{other}{few}."
     return [one(r) for r in steps.itertuples()]
 
 def rest_command(out:str='.', # the folder of a run
@@ -116,7 +117,8 @@ def rest_command(out:str='.', # the folder of a run
     write_figure(reports/'rest.png', rest_figure(table))
     write_json(Path(out)/'studies'/'rest'/'about.json', dict(study_record(out, time.time()-t), longer=[{k: read_run(o).get(k) for k in ('config','commit','versions')}|dict(ids=load_population(o).ids) for o in outs[1:]]))
     print('\n'.join(say_rest(steps)))
-    print(f"report  {reports/'rest.json'}")
+    print('Come to rest: accuracy changes by less than one standard deviation of a member, with all of its 95% interval.')
+    print(f"report  {reports/'rest.json'}, picture beside it")
 
 def main(argv=None): return command_line(rest_command, argv, 'chromatic.rest')
 

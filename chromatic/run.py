@@ -117,7 +117,7 @@ def summary(out='.')->str:
     evr, best, full = tests['null']['evr_top2'], ens['best_single'], ens['strategies']['full'][0]
     chance, held = lambda v: f"{number(v['observed'], 4)}, by chance {number(v['mean'], 4)} ({number(v['lo'], 4)} to {number(v['hi'], 4)}), p = {v['p']:.3g}", tests['null']['held_out_top2']
     lines = [('map', d/'embeddings'/'mds.png'), ('tables', d/'reports'/'ensemble.txt'), ('evidence', d/'reports'/'artifact_tests.json'), ('report', d/'reports'/'report.html'), None,
-             ('EVR of two axes', chance(evr)+(f"; {evr['p_holm']:.3g} by Holm" if held['p'] is not None else '; this one decides')), ('held-out EVR', chance(held)+'; this one decides' if held['p'] is not None else held['reason']),
+             ('EVR of two axes', 'three members lie in a plane: nothing to test' if full['k']==3 else chance(evr)+(f"; {evr['p_holm']:.3g} by Holm" if held['p'] is not None else '; this one decides')), ('held-out EVR', chance(held)+'; this one decides' if held['p'] is not None else held['reason']),
              ('best single', f"{best['chosen_on_probe']['accuracy']['value']:.4f} test accuracy, chosen on the probe ({best['chosen_on_probe']['ids'][0]})"),
              (f"ensemble of {full['k']}", f"{full['accuracy']['value']:.4f} test accuracy ({full['accuracy']['lo']:.4f} to {full['accuracy']['hi']:.4f})")]
     return '\n'.join('' if l is None else f'{l[0]:<16}{l[1]}' for l in lines)
