@@ -172,7 +172,7 @@ def lengths_command(out:str='.', # the folder of a run
         print(f"{n}: {r['S']} members, accuracy {r['accuracy'].get('test', r['accuracy']['probe']):.4f}, sd {e['ratio']:.2f} [{e['lo']:.2f}, {e['hi']:.2f}] times that of independent errors; held-out EVR {h['observed']:.4f}"+(f", by chance {h['mean']:.4f}, p {h['p']:.3f}" if h['p'] is not None else '')+f"; axes above chance: {r['n_axes']}")
     for n,c in changes.items():
         h = c['held_out']
-        print(f"{n}: held-out EVR above chance {moved(h)} ({number(h['value'], 4)}{'; too few members for an interval' if h['lo'] is None else ' '+span(h['lo'], h['hi'], 4)}); places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
+        print(f"{n}: held-out EVR above chance {moved(h)} ({number(h['value'], 4)}{'; too few members for an interval' if np.isnan(h['lo']) else ' '+span(h['lo'], h['hi'], 4)}); places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
     print(f"report          {reports/'lengths.json'}, picture beside it")
 
 def main(argv=None): return command_line(lengths_command, argv, 'chromatic.lengths')
