@@ -26,7 +26,9 @@ def _with_holm(rows)->pd.DataFrame:
 
 # %% ../nbs/15b_pairs.ipynb #15b00008
 def pairwise_permanova(D2:np.ndarray, # [S,S] squared dissimilarities
-                       groups, m:int=999, seed:int=0 # [S] labels, relabellings at most
+                       groups, # [S] labels
+                       m:int=999, # relabellings at most
+                       seed:int=0 # of those that are drawn
                       )->pd.DataFrame: # a row a pair: a, b, r2, p, p_holm
     "Which groups differ in place (or spread) from which?"
     g, pairs = _pairs(D2, groups)
@@ -50,8 +52,10 @@ def _by_seed(D2, groups, seeds, least:int): # of each pair of groups its names a
         yield a, b, *(np.array([at[o][k] for k in both]) for o in (a,b))
 
 def seed_mark(D2:np.ndarray, # [S,S] squared dissimilarities
-              groups, seeds, # [S] labels; [S] of each member, once in a group
-              m:int=999, seed:int=0 # orders at most
+              groups, # [S] labels
+              seeds, # [S] of each member, once in a group
+              m:int=999, # orders at most
+              seed:int=0 # of those that are drawn
              )->pd.DataFrame: # a row a pair of groups: a, b, same, other, p, p_holm
     "Are members of the same seed nearer to each other across groups than members of different seeds?"
     rng, rows = np.random.default_rng(seed), []
@@ -64,8 +68,10 @@ def seed_mark(D2:np.ndarray, # [S,S] squared dissimilarities
 
 # %% ../nbs/15b_pairs.ipynb #15b00010
 def swap_within_seeds(D2:np.ndarray, # [S,S] squared dissimilarities
-                      groups, seeds, # [S] labels; [S] of each member, once in a group
-                      m:int=999, seed:int=0 # ways of swapping at most
+                      groups, # [S] labels
+                      seeds, # [S] of each member, once in a group
+                      m:int=999, # ways of swapping at most
+                      seed:int=0 # of those that are drawn
                      )->pd.DataFrame: # a row a pair of groups: a, b, apart (squared dissimilarity), p, least, p_holm
     "Do two groups differ in place, whatever mark a seed leaves on both? Raises as `seed_mark`, for fewer than 6 seeds in both groups"
     rng, rows = np.random.default_rng(seed), []
