@@ -115,7 +115,7 @@ def rest_command(out:str='.', # the folder of a run
     steps = rest_steps(table)
     write_json((reports := Path(out)/'artifacts'/'reports')/'rest.json', dict(members=table.to_dict('records'), steps=steps.to_dict('records'), on='test'))
     write_figure(reports/'rest.png', rest_figure(table))
-    write_json(Path(out)/'studies'/'rest'/'about.json', dict(study_record(out, time.time()-t), longer=[{k: read_run(o).get(k) for k in ('config','commit','versions')}|dict(ids=load_population(o).ids) for o in outs[1:]]))
+    write_json(Path(out)/'studies'/'rest'/'about.json', dict(study_record(out, time.time()-t), longer=[{k: r.get(k) for k in ('config','commit','versions')}|dict(ids=[i for i in r['ids'] if read_record(o, i)]) for o in outs[1:] for r in [read_run(o)]]))
     print('\n'.join(say_rest(steps)))
     print('Come to rest: accuracy changes by less than one standard deviation of a member, with all of its 95% interval.')
     print(f"report  {reports/'rest.json'}, picture beside it")
