@@ -35,9 +35,10 @@ def refitted(x:np.ndarray, y:np.ndarray # [S,N,C] and [N], as from `outputs`
     return x if y is None else softmax(x, fit_temperature(x, y))
 
 # %% ../nbs/13_resample.ipynb #c6a3828c
-def each(f, items, need:int=1)->list: # bytes that an item takes while it is worked on
-    "`f` of each item, in order, on a thread a core, as far as 2 GiB last: NumPy does its work outside the interpreter's lock"
-    with threadpool_limits(1, 'blas'): return joblib.Parallel(max(1, min(joblib.cpu_count(), 2**31//need)), require='sharedmem')(joblib.delayed(f)(i) for i in items) # a thread each, and none within
+def each(f, items, need:int=2**20)->list: # bytes that an item takes while it is worked on
+    "`f` of each item, in order: on a thread a core, as far as 2 GiB last, as NumPy does its work outside the interpreter's lock; small items (below half a MiB) one after another, as their threads would mostly wait for that lock"
+    threads = max(1, min(joblib.cpu_count(), 2**31//need)) if need>=2**19 else 1
+    with threadpool_limits(1, 'blas'): return joblib.Parallel(threads, require='sharedmem')(joblib.delayed(f)(i) for i in items) # a thread each, and none within
 
 def resamples(N:int, R:int, # examples; how many resamples
               how:str='half', seed:int=0 # 'half' or 'bootstrap'
@@ -133,7 +134,7 @@ class Refitter:
                   progress:bool=False # show a bar
                  )->np.ndarray: # [R,S,S] float64
         "The same on each of R resampled probes"
-        return np.stack(each(lambda i: self(_weights([i], len(self.y))[0]), _bar(idx, progress)))
+        return np.stack(each(lambda i: self(_weights([i], len(self.y))[0]), _bar(idx, progress), 5*self.x.nbytes))
 
 def refitted_distances(x:np.ndarray, y:np.ndarray, # [S,N,C] and [N], as from `outputs`
                        idx:list, # R index arrays, as from `resamples`
