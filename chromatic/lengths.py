@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import chi2
 from .files import *
 from .population import *
+from .members import check_alike
 from .runs import load_population, read_run
 from .networks import study_record
 from .page import number, plural, span
@@ -135,26 +136,18 @@ def length_name(config:dict # of run.json
     "Recipes and epochs: 'default, 5 epochs'"
     return ', '.join(f"{k}, {plural(r['epochs'], 'epoch')}" for k,r in config['recipes'].items())
 
-def _beside(out, c:dict, first, config:dict)->Population:
-    "The population of another run, if it is of the same images"
-    pop = load_population(out)
-    if any(c.get(k)!=config.get(k) for k in ('dataset','data_hash','split_hash')) or pop.N!=first.N: raise UserError(f'{out}: its images or splits are not those of the first run; the same --dataset, --data_root and --split_seed are needed')
-    return pop
-
 def lengths_command(out:str='.', # the folder of a run
-                    longer:str='', # those of the same seeds trained for longer, and longer from one to the next, commas between
+                    longer:str='', # those of the same recipe and seeds with more --epochs, commas between; required
                     m:int=999, # relabellings of the members
                     seed:int=0):
     "Populations of one recipe and several lengths of training: does structure shrink?"
     t, outs = time.time(), [out, *(o.strip() for o in longer.split(',') if o.strip())]
     if len(outs)<2: raise UserError('--longer: expected the folder of at least one other run')
-    runs, first = [read_run(o) for o in outs], load_population(out)
-    configs = [r['config'] for r in runs]
-    pops = {length_name(c): p for c,p in zip(configs, [first, *(_beside(o, c, first, configs[0]) for o,c in zip(outs[1:], configs[1:]))])}
+    runs = {o: read_run(o) for o in outs}
+    for o in outs[1:]: check_alike(f'--longer {o}', runs[o]['config'], out, runs[out]['config'], free=('epochs',))
+    outs = sorted(outs, key=lambda o: max(r['epochs'] for r in runs[o]['config']['recipes'].values())) # the shortest training first
+    pops = {length_name(runs[o]['config']): load_population(o) for o in outs}
     if len(pops)<len(outs): raise UserError(f'--longer {longer}: two runs of the same recipe and length ({next(iter(pops))})')
-    epochs = [max(r['epochs'] for r in c['recipes'].values()) for c in configs]
-    for o,a,b in zip(outs[1:], epochs, epochs[1:]):
-        if b<=a: raise UserError(f"--longer {o}: {plural(b, 'epoch')}, not longer than the {a} before it; the shortest training is --out")
     tests = [read_json(Path(o)/'artifacts'/'reports'/'artifact_tests.json', has=('null','n_axes')) for o in outs]
     rows = {n: dict(length_row(p), null=q['null'], n_axes=q['n_axes']['count']) for (n,p),q in zip(pops.items(), tests)}
     seeds = common_seeds({n: p.members.seed for n,p in pops.items()})
@@ -166,7 +159,7 @@ def lengths_command(out:str='.', # the folder of a run
     changes = {f'{a} to {b}': length_change(paired[a], paired[b], check_m(m), seed, (by_chance[a], by_chance[b])) for a,b in steps}
     write_json((reports := Path(out)/'artifacts'/'reports')/'lengths.json', dict(lengths=names, rows=rows, changes=changes, seeds=seeds, config=dict(m=m, seed=seed)))
     write_figure(reports/'lengths.png', length_figure(rows))
-    write_json(Path(out)/'studies'/'lengths'/'about.json', dict(study_record(out, time.time()-t, m=m, seed=seed), longer=[{k: r.get(k) for k in ('config','ids','commit','versions')} for r in runs[1:]]))
+    write_json(Path(out)/'studies'/'lengths'/'about.json', dict(study_record(out, time.time()-t, m=m, seed=seed), longer=[{k: r.get(k) for k in ('config','ids','commit','versions')} for o,r in runs.items() if o!=out]))
     for n,r in rows.items():
         e, h = r['errors'].get('test', r['errors']['probe']), r['null']['held_out_top2']
         print(f"{n}: {r['S']} members, accuracy {r['accuracy'].get('test', r['accuracy']['probe']):.4f}, sd {e['ratio']:.2f} [{e['lo']:.2f}, {e['hi']:.2f}] times that of independent errors; held-out EVR {h['observed']:.4f}"+(f", by chance {h['mean']:.4f}, p {h['p']:.3f}" if h['p'] is not None else '')+f"; axes above chance: {r['n_axes']}")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from .files import *
 from .population import *
-from .members import read_record
+from .members import check_alike, read_record
 from .runs import load_population, read_run
 from .networks import study_record
 from .page import number, span
@@ -23,7 +23,6 @@ from .scoring import log_outputs
 from .distances import *
 from .nulls import holm
 from .plots import *
-from .lengths import length_name
 
 # %% ../nbs/20h_repulsion.ipynb #20eb0007
 PLAIN = 'plain'
@@ -98,7 +97,7 @@ def _repelled(out, plain, config:dict)->tuple: # λ, Population, cohorts
     pop, run = load_population(out), read_run(out)
     c = run['config']
     if not c['repel']: raise UserError(f'--repelled {out}: its members do not repel each other')
-    if diff := [k for k in ('dataset','data_hash','split_hash','recipes') if c.get(k)!=config.get(k)]: raise UserError(f'--repelled {out}: '+(f'members of {length_name(c)}, those of the plain run of {length_name(config)}; the same recipe and --epochs are needed' if diff[0]=='recipes' else f'another {diff[0]} than that of the plain run'))
+    check_alike(f'--repelled {out}', c, 'the plain run', config, free=('repel',))
     if lost := sorted(set(pop.members.seed)-set(plain.members.seed)): raise UserError(f'--repelled {out}: seed {lost[0]} is not in the plain run; give that one more --seeds')
     return c['repel']['lam'], pop, pop.members.cohort.tolist()
 

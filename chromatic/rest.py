@@ -12,7 +12,7 @@ import numpy as np, pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import t as student, ttest_ind
 from .files import *
-from .members import member_paths, read_record
+from .members import check_alike, member_paths, read_record
 from .runs import load_population, read_run
 from .networks import study_record
 from .page import plural
@@ -36,10 +36,8 @@ def rest_table(outs # folders of runs of one recipe that differ in `--epochs`
     for out in outs:
         pop, c = load_population(out), read_run(out)['config']
         if len(c['recipes'])>1 or c.get('repel'): raise UserError(f"{out}: {'members that repel each other' if c.get('repel') else plural(len(c['recipes']), 'recipe')}, expected plain members of one recipe")
-        recipe = dict(*c['recipes'].values())
-        of = {k: c.get(k) for k in ('dataset','data_hash','split_hash')}|dict(recipe={k: v for k,v in recipe.items() if k!='epochs'})
-        first = first or of
-        if diff := [k for k in of if of[k]!=first[k]]: raise UserError(f'{out}: another {diff[0]} than that of {outs[0]}; only --epochs may differ')
+        recipe, first = dict(*c['recipes'].values()), first or c
+        check_alike(out, c, outs[0], first, free=('epochs',))
         if recipe['epochs'] in {r['epochs'] for r in rows}: raise UserError(f"{out}: a second run of {plural(recipe['epochs'], 'epoch')}")
         right = {k: (pop.predictions(k)==getattr(pop, k+'_labels')).mean(1) for k in ('probe','test')}
         for k,m in enumerate(pop.members.itertuples()):
@@ -107,7 +105,7 @@ def say_rest(steps:pd.DataFrame, # of `rest_steps`
     return [one(r) for r in steps.itertuples()]
 
 def rest_command(out:str='.', # the folder of a run
-                 longer:str=''): # those of the same recipe and images with more --epochs, commas between
+                 longer:str=''): # those of the same recipe and images with more --epochs, commas between; required
     "Members of one recipe and several lengths of training: has accuracy come to rest?"
     t, outs = time.time(), [out, *(o.strip() for o in longer.split(',') if o.strip())]
     if len(outs)<2: raise UserError('--longer: expected the folder of at least one other run')

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVEL', 'COVARIATES', 'EXPLAINED', 'TESTS', 'test_table', 'ladder_table', 'structure_notes', 'definition_table',
-           'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'gain_table', 'member_table',
-           'above_chance', 'rungs_held']
+           'stability_table', 'metric_table', 'axis_table', 'ensemble_rows', 'weights_table', 'pooling_rows',
+           'gain_table', 'member_table', 'above_chance', 'rungs_held']
 
 # %% ../nbs/18a_tables.ipynb #18b00002
 from math import factorial, prod
@@ -103,6 +103,18 @@ def ensemble_rows(ensemble:dict):
     df = pd.DataFrame([{'strategy':n, 'size':str(r['k']), 'accuracy':cell(r,'accuracy'), **({'NLL (nats)':cell(r,'nll')} if r['nll']['value'] is not None else {}), 'Brier':number(r['brier']['value']),
                         'ECE':number(r['ece']['value']), 'regret':number(r['regret']['accuracy'])} for n,r in rows])
     return grid(df, strong=[i for i,(n,_) in enumerate(rows) if n in ('best single','full')])
+
+def weights_table(ensemble:dict):
+    "The members that the best weights keep, largest weight first"
+    w = ensemble['strategies']['weights'][0]
+    rows = sorted(zip(w['ids'], w['weights']), key=lambda r: -r[1])
+    return grid(pd.DataFrame([{'member':str(i), 'weight':number(v)} for i,v in rows]))
+
+def pooling_rows(ensemble:dict):
+    "All members pooled by another mean, and calibrated before, after, or both"
+    cell = lambda r,s: f"{number(r[s])} {span(r[s+'_lo'], r[s+'_hi'])}"
+    steps = {'calibrate-pool':'before pooling', 'pool-calibrate':'after pooling', 'calibrate-pool-calibrate':'before and after'}
+    return grid(pd.DataFrame([{'mean':r['pool'], 'temperatures':steps[r['order']], 'accuracy':cell(r,'accuracy'), 'NLL (nats)':cell(r,'nll'), 'Brier':number(r['brier']), 'ECE':number(r['ece'])} for r in ensemble['pooling']]), text=('mean','temperatures'))
 
 def gain_table(analysis:dict):
     "Correlation of each measure of difference with each gain; bold where it is beyond chance (Holm), arithmetic marked"
