@@ -61,7 +61,7 @@ def house_rules(p:Path, chapters:dict)->list[str]:
     "What notebook `p` does against the house's rules; `chapters`: module -> notebook"
     nb, out = json.loads(p.read_text(encoding='utf-8')), []
     code = [''.join(c['source']) for c in nb['cells'] if c['cell_type']=='code']
-    exported = [s for s in code if re.search(r'^#\|\s*exports?\b', s, re.M)]
+    exported = [s for s in code if re.search(r'^#\|\s*export', s, re.M)]
     if len(nb['cells'])>60: out.append(f"{len(nb['cells'])} cells, at most 60")
     lines = sum(bool(l.strip()) and not l.startswith('#|') for s in exported for l in s.splitlines())
     if lines>200: out.append(f'{lines} exported lines, at most 200')

@@ -190,6 +190,10 @@ if (location.protocol === "file:") { const get = window.fetch; window.fetch = (u
   new Promise((yes, no) => { const s = document.createElement("script"); s.src = String(u).replace(/json$/, "js"); s.onerror = no;
     s.onload = () => yes(new Response(JSON.stringify(window.searchIndex))); document.head.append(s); }); }</script>'''
 
+CURRENT = '''<script>/* the sidebar shows the entry of this page, as Quarto's does */
+document.addEventListener("DOMContentLoaded", () => { const side = document.getElementById("quarto-sidebar"), here = side && side.querySelector(".sidebar-link.active");
+  if (here) side.scrollTop += here.getBoundingClientRect().top-side.getBoundingClientRect().top-side.clientHeight/2; }); </script>'''
+
 def finish(named:dict):
     "Make smalldocs' pages whole without the internet"
     back = {d.with_suffix('.ipynb').as_posix(): p.as_posix() for p,d in named.items()}
@@ -197,7 +201,7 @@ def finish(named:dict):
         s = mathml(p.read_text(encoding='utf-8'), p.name)
         s = re.sub(r'<(script|link)\b[^>]*?(?:src|href)="https?://[^"]*katex[^"]*"[^>]*>(?:</script>)?', '', s)
         s = re.sub(r'(/nbs/)([\w./-]+\.ipynb)', lambda m: m[1]+back.get(m[2], m[2]), s) # "view source": the notebook's own name
-        p.write_text(s.replace('</head>', FILE_SEARCH+'</head>', 1), encoding='utf-8')
+        p.write_text(s.replace('</head>', FILE_SEARCH+CURRENT+'</head>', 1), encoding='utf-8')
     for p in out.rglob('*.css'):
         s = p.read_text(encoding='utf-8')
         if 'http' in s: p.write_text(re.sub(r'@import\s*url\((["\']?)https?://[^)]*\)\s*;', '', s), encoding='utf-8')

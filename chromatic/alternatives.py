@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BETTER', 'kept_training', 'calibrated_pool', 'score_draws', 'compare_alternatives', 'alternatives_figure',
-           'seed_groups', 'study_alternatives', 'cost_table', 'alternatives_command', 'main']
+           'seed_groups', 'study_alternatives', 'cost_table', 'alternatives_command']
 
 # %% ../nbs/20g_alternatives.ipynb #20ea0003
 import sys, time
@@ -199,6 +199,7 @@ def alternatives_command(out:str='.', # the folder of a run
     print(wide_table.join(cost[['planned','measured']]).round(4).to_string())
     for n in cost.index[abs(cost.measured-cost.planned)>.1*cost.planned]: print(f'{n}: measured {cost.measured[n]:.2f} times the seconds of the seeds, planned {cost.planned[n]:.2f}')
 
+# %% ../nbs/20g_alternatives.ipynb #20ea002f
 def main(argv=None): return command_line(alternatives_command, argv, 'chromatic.alternatives')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILED', 'NEAR', 'BIG', 'MANY', 'places', 'write_embeddings', 'near_copies', 'analysis', 'beside', 'beyond_chance',
-           'worth', 'lacks', 'analyze', 'analyze_command', 'main']
+           'worth', 'lacks', 'analyze', 'analyze_command']
 
 # %% ../nbs/21_analyze.ipynb #af3f88f5
 import sys
@@ -190,6 +190,7 @@ def analyze_command(out:str='.', # the folder of a run, or where the results for
     print('\n'.join([*say_real(tests, r)[1], say_axis(r), *([say_ensemble(ens)] if ens else []), *([say_enough(ens['enough'])] if (ens or {}).get('enough') else []), *r['notes']]))
     print(f"report: {reports/'report.html'}")
 
+# %% ../nbs/21_analyze.ipynb #0d503e7f
 def main(argv=None): return command_line(analyze_command, argv, 'chromatic.analyze')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

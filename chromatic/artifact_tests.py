@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'PARTS', 'primary', 'null_tests', 'stability_tests', 'metric_tests', 'structure_tests', 'say_effect',
-           'artifact_tests', 'summary', 'null_figure', 'rungs_figure', 'stability_figure', 'artifact_tests_command',
-           'main']
+           'artifact_tests', 'summary', 'null_figure', 'rungs_figure', 'stability_figure', 'artifact_tests_command']
 
 # %% ../nbs/17_artifact_tests.ipynb #1e6aa2d9
 import sys
@@ -236,6 +235,9 @@ def artifact_tests_command(out:str='.', # the folder of a run, or where the resu
     print(summary(jsonable(tests)) + f'\ntests: {path}')
 
 # %% ../nbs/17_artifact_tests.ipynb #9efc82c2
+#| export
+
+# %% ../nbs/17_artifact_tests.ipynb #9efc82cf
 def main(argv=None): return command_line(artifact_tests_command, argv, 'chromatic.artifact_tests')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATHS', 'STATS', 'pair_paths', 'path_row', 'path_summary', 'answer', 'connectivity', 'connectivity_text',
-           'barrier_figure', 'path_map_figure', 'connectivity_command', 'main']
+           'barrier_figure', 'path_map_figure', 'connectivity_command']
 
 # %% ../nbs/20e_connectivity.ipynb #20e00003
 import sys, time
@@ -205,6 +205,7 @@ def connectivity_command(out:str='.', # the folder of a finished run
     write_json(out/'studies'/'connectivity'/'about.json', study_record(out, time.time()-t, **report['config'], pairs=pairs))
     print(connectivity_text(report))
 
+# %% ../nbs/20e_connectivity.ipynb #20e0001f
 def main(argv=None): return command_line(connectivity_command, argv, 'chromatic.connectivity')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -89,6 +89,7 @@ def _decode(path:str, mode:str)->np.ndarray:
 
 def _listing(root)->tuple:
     "Sorted files and labels of both halves of an ImageFolder tree, its class names, and the size of its test half"
+    if lost := [p for p in ('train','test') if not (Path(root)/p).is_dir()]: raise UserError(f"--data_root {root}: no folder {' and no folder '.join(lost)} in it, expected train/<class>/* and test/<class>/* with images below")
     try: a,b = (_tvd().ImageFolder(Path(root)/part) for part in ('train','test'))
     except (FileNotFoundError, NotADirectoryError) as e:
         raise UserError(f'--data_root {root}: expected train/<class>/* and test/<class>/* with images below it ({str(e).splitlines()[0]})') from None

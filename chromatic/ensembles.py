@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POOLED', 'default_sizes', 'needs_test', 'ensemble_table', 'max_over_test', 'enough', 'ensemble_text',
            'ensemble_report', 'read_table', 'ensemble_figure', 'promise_figure', 'with_test', 'ensembles',
-           'ensembles_command', 'main']
+           'ensembles_command']
 
 # %% ../nbs/20_ensembles.ipynb #a0a15d3b
 import math, sys
@@ -230,6 +230,7 @@ def ensembles_command(out:str='.', # the folder of a run, or where the results f
     ensembles(pop, out, seed, given, draws=draws)
     print((Path(out)/'artifacts'/'reports'/'ensemble.txt').read_text(), end='')
 
+# %% ../nbs/20_ensembles.ipynb #5a95b03f
 def main(argv=None): return command_line(ensembles_command, argv, 'chromatic.ensembles')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

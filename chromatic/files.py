@@ -241,13 +241,13 @@ def command_line(func, # its parameters are the flags, its docments their help
                 )->int:
     "Parse `argv`, call `func`, and return the exit status: 0 or what `func` returns, 2 for the user's mistake, 130 for Ctrl-C"
     p = anno_parser(func, prog=prog or func.__name__)
+    p.error = lambda message: p.exit(2, f'{p.prog}: error: {message}; --help lists the flags\n') # one line, without the usage
     args = {k:v for k,v in vars(p.parse_args(argv)).items() if k not in ('pdb','xtra')}
     try:
         for k in {'seed','split_seed'} & set(args):
             if not 0<=args[k]<2**32: raise UserError(f'--{k} {args[k]}: expected 0 to {2**32-1}')
-        status = func(**args)
+        return status if isinstance(status := func(**args), int) else 0
     except UserError as e: print(f'{p.prog}: error: {e}', file=sys.stderr)
     except KeyboardInterrupt: print(f'{p.prog}: interrupted; what is finished is kept', file=sys.stderr); return 130
     except BrokenPipeError: return 141
-    else: return status if isinstance(status, int) else 0
     return 2

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'independent_errors', 'structure', 'length_row', 'length_change', 'common_seeds', 'length_maps',
-           'length_figure', 'length_name', 'lengths_command', 'main']
+           'length_figure', 'length_name', 'lengths_command']
 
 # %% ../nbs/18d_lengths.ipynb #18de0003
 import sys, time
@@ -110,7 +110,7 @@ def length_figure(rows:dict # name -> of `length_row`, and `null`: statistic -> 
                  )->Figure:
     "Four figures of each length, beside what chance gives (grey, 95% of shuffled populations); p of the held-out EVR as it is, others after Holm where they have it"
     (fig, axes), names = new_figure(7.6, 5, 2, 2), list(rows)
-    for ax,(key,title) in zip(axes.flat, (('cross_probe_top2','cross-probe EVR of two axes'), ('held_out_top2','held-out EVR of two axes'))):
+    for ax,(key,title) in zip(axes.flat, (('cross_probe_top2','cross-probe EVR of\ntwo axes (p after Holm)'), ('held_out_top2','held-out EVR of\ntwo axes (p as it is)'))):
         for i,n in enumerate(names):
             v = rows[n]['null'].get(key) or {}
             if v.get('p') is None: continue
@@ -166,8 +166,10 @@ def lengths_command(out:str='.', # the folder of a run
     for n,c in changes.items():
         h = c['held_out']
         print(f"{n}: held-out EVR above chance {moved(h)} ({number(h['value'], 4)}{'; too few members for an interval' if np.isnan(h['lo']) else ' '+span(h['lo'], h['hi'], 4)}); places r {number(c['places']['r'], 2)} (p {c['places']['p']:.3f})")
+    print(f"p of places     from {m} relabellings of the members (--m): {1/(m+1):.3g} at least; the other p are those of each run's own evidence")
     print(f"report          {reports/'lengths.json'}, picture beside it")
 
+# %% ../nbs/18d_lengths.ipynb #18de001f
 def main(argv=None): return command_line(lengths_command, argv, 'chromatic.lengths')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -148,7 +148,7 @@ def held_evr(d:Draw)->float:
     "Held-out EVR of the first two axes: the primary statistic"
     return held_out(d.gram, member_halves(len(d.gram)))
 
-def of_residual(f:Callable)->Callable: return lambda d: f(d.residual) # a statistic, of what the covariates leave
+def of_residual(f:Callable)->Callable: "The statistic `f` of what the covariates leave"; return lambda d: f(d.residual)
 
 STATISTICS = dict(evr=raw_evr, cross_probe_evr=cross_evr, held_out_evr=held_evr)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['linear_cka', 'cka_distance', 'weight_distances', 'partial_mantel', 'mantel_interval', 'half_distances',
            'cross_half_evr', 'matrix_correlation', 'reliabilities', 'pair_gains', 'pair_gain_table', 'distances_of',
-           'agreement_table', 'eyes_figure', 'eyes_in_words', 'other_eyes', 'other_eyes_command', 'main']
+           'agreement_table', 'eyes_figure', 'eyes_in_words', 'other_eyes', 'other_eyes_command']
 
 # %% ../nbs/18c_other_eyes.ipynb #18ce0003
 import sys, time
@@ -104,7 +104,7 @@ def cross_half_evr(halves:np.ndarray, # [R,2,S,S] squared distances on both halv
     def share(A, B): V = np.linalg.eigh(A)[1][:,-k:]; return np.trace(V.T@B@V)/np.trace(B)
     return float(np.mean([(share(A, B)+share(B, A))/2 for A,B in ((gram(p), gram(q)) for p,q in halves)]))
 
-def matrix_correlation(A, B)->float: return float(np.corrcoef(*(o[np.triu_indices(len(o), 1)] for o in (A, B)))[0,1]) # of the entries above the diagonal
+def matrix_correlation(A, B)->float: "Correlation of the entries above the diagonal of two [S,S] matrices"; return float(np.corrcoef(*(o[np.triu_indices(len(o), 1)] for o in (A, B)))[0,1])
 
 def reliabilities(halves:dict, # of `half_distances`
                   against:str='function')->pd.DataFrame:
@@ -228,6 +228,7 @@ def other_eyes_command(out:str='.', # the folder of a run
     write_json(study/'about.json', study_record(out, time.time()-t, m=m, halves=halves, seed=seed))
     print('\n'.join(eyes_in_words(report)))
 
+# %% ../nbs/18c_other_eyes.ipynb #18ce002f
 def main(argv=None): return command_line(other_eyes_command, argv, 'chromatic.other_eyes')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

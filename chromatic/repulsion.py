@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLAIN', 'MEASURES', 'cohort_scores', 'repulsion_table', 'repulsion_figure', 'say_repulsion', 'compare_repelled',
-           'repulsion_command', 'main']
+           'repulsion_command']
 
 # %% ../nbs/20h_repulsion.ipynb #20eb0003
 import sys, time
@@ -130,6 +130,7 @@ def repulsion_command(out:str='.', # the folder of a plain run
     write_json(Path(out)/'studies'/'repulsion'/'about.json', dict(study_record(out, time.time()-t), cpu_seconds={str(l): s for l,s in seconds.items()}, repelled=[{k: read_run(o).get(k) for k in ('config','ids','commit','versions')} for o in outs]))
     print('\n'.join(say_repulsion(table)+[f'cost, as a share of the plain run: '+', '.join(f'{s/seconds[PLAIN]:.2f} at λ = {l:g}' for l,s in seconds.items() if l!=PLAIN), f'first members of a cohort, which nobody repels: {equal} of {of} bit for bit the plain ones', f"report  {reports/'repulsion.json'}, picture beside it"]))
 
+# %% ../nbs/20h_repulsion.ipynb #20eb001f
 def main(argv=None): return command_line(repulsion_command, argv, 'chromatic.repulsion')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMPIRICAL', 'mean_distance', 'member_correlations', 'member_interval', 'shift_gains', 'distance_correlations',
            'agreement', 'map_agreement', 'shift_figure', 'evidence_figure', 'robustness_report', 'robustness_text',
-           'robustness', 'main']
+           'robustness']
 
 # %% ../nbs/20c_robustness.ipynb #20ca0003
 import sys, time
@@ -232,6 +232,7 @@ def robustness(out:str='.', # the folder of a finished run
     write_json(Path(out)/'studies'/'robustness'/'about.json', study_record(out, time.time()-start, **config))
     print(robustness_text(r), end='')
 
+# %% ../nbs/20c_robustness.ipynb #20ca002f
 def main(argv=None): return command_line(robustness, argv, 'chromatic.robustness')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

@@ -87,6 +87,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out, s
 
 # %% ../nbs/06a_runs.ipynb #06a0000c
 def read_run(out)->dict:
+    "run.json of the run in a folder; `UserError` where there is none"
     if not (path := Path(out)/'runs'/'run.json').exists(): raise UserError(f'{out}: no run here (runs/run.json is missing); train one with: chromatic_run --out {out}')
     return read_json(path, has=('config','ids','classes'))
 
@@ -95,8 +96,7 @@ def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->Snapsh
     path, old, ids = out/'runs'/'run.json', None, [j.id for j in jobs]
     if path.exists():
         old = read_run(out)
-        stored = completed(old['config'])
-        was = stored.get('recipes', {})
+        was = (stored := completed(old['config'])).get('recipes', {})
         config = dict(config, recipes=dict(was)|config['recipes']) if set(config['recipes'])>=set(was) and not config['repel'] else config
         shown = dict(config, recipes={k: config['recipes'][k] for k in was if k in config['recipes']}) if not config['repel'] else config
         diff = [f"--seeds, --seed or --cohorts: cohorts of {old['config']['repel']['cohort']}, asked for {config['repel']['cohort']} (what repels itself does not grow)" if d.startswith('repel.cohort ') else d for d in differences(stored, shown)]
@@ -106,7 +106,7 @@ def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->Snapsh
     if old is None or old['ids']!=ids: write_json(path, dict(config=config, seeds=sorted({j.seed for j in jobs}), ids=ids, classes=list(classes), started=(old or {}).get('started', time.strftime('%Y-%m-%dT%H:%M:%S%z')), **(dict(snapshots=asdict(snapshots)) if snapshots else {}), **provenance()))
     return snapshots
 
-WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html alternatives.json alternatives.png connectivity.json connectivity.png connectivity_map.png other_eyes.json other_eyes.png robustness.json robustness.png robustness_evidence.png trajectories.json trajectories.png trajectories_prob_mse.png trajectories_hellinger2.png trajectories_bhattacharyya.png trajectories_evidence.png traversing.json traversing.png traversing_reach.png lengths.json lengths.png repulsion.json repulsion.png mixtures.json mixtures.png unknown.json unknown.png unknown_palette.png') # below artifacts/, besides members
+WRITTEN = dict(probes='labels.npy', test='labels.npy', embeddings='distance_matrix.npy distance_zero_one.npy distance_logit_mse.npy distance_prob_mse.npy distance_sym_kl.npy mds.npy mds.png tsne.npy tsne.png spectrum.png', reports='analysis.json artifact_tests.json ensemble.json ensemble.txt report.html alternatives.json alternatives.png connectivity.json connectivity.png connectivity_map.png other_eyes.json other_eyes.png robustness.json robustness.png robustness_evidence.png trajectories.json trajectories.png trajectories_prob_mse.png trajectories_hellinger2.png trajectories_bhattacharyya.png trajectories_evidence.png traversing.json traversing.png traversing_reach.png lengths.json lengths.png rest.json rest.png repulsion.json repulsion.png mixtures.json mixtures.png unknown.json unknown.png unknown_palette.png') # below artifacts/, besides members
 
 def _clear(out):
     runs, art, studies = (Path(out)/d for d in ('runs','artifacts','studies'))

@@ -187,7 +187,7 @@ def _closed_quietly(done):
     finally:
         with warnings.catch_warnings(action='ignore'): done.close()
 
-def on_loky()->bool: return type(joblib.parallel.get_active_backend()[0]).__name__=='LokyBackend' # and not a backend of the user's
+def on_loky()->bool: "Whether joblib works with its own processes, and not with a backend of the user's"; return type(joblib.parallel.get_active_backend()[0]).__name__=='LokyBackend'
 
 def side_by_side(fit, jobs:list, # (recipe, seed) pairs
                  workers:int):

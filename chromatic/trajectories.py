@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STRESS', 'read_snapshots', 'trajectory_figure', 'evidence_figure', 'path_statistics', 'trajectories',
-           'trajectories_command', 'main']
+           'trajectories_command']
 
 # %% ../nbs/18b_trajectories.ipynb #18b00003
 import sys, time
@@ -176,6 +176,7 @@ def trajectories_command(out:str='.', # folder of a run with snapshots (chromati
         print(f"{e:>8.2f}{r['accuracy'][t]:>10.4f}{r['spread'][t]:>9.4f}{r['share']['observed'][t]:>10.3f}{n['observed']:>15.3f} ({n['lo']:.3f} to {n['hi']:.3f})")
     for k,s in r['stress'].items(): print(f"explained stress, {k}: "+', '.join(f'{v:.3f}' for v in s['observed'])+(f"; dealt out anew {', '.join(f'{v:.3f}' for v in s['mean'])}" if 'mean' in s else ''))
 
+# %% ../nbs/18b_trajectories.ipynb #18b0002f
 def main(argv=None): return command_line(trajectories_command, argv, 'chromatic.trajectories')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

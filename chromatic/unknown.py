@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN', 'LOOKS', 'taken_out', 'palette_correlations', 'widest_and_narrowest', 'detection_study', 'selective_study',
-           'unknown_report', 'unknown_figure', 'palette_figure', 'unknown_text', 'unknown_command', 'main']
+           'unknown_report', 'unknown_figure', 'palette_figure', 'unknown_text', 'unknown_command']
 
 # %% ../nbs/20d_unknown.ipynb #20d00003
 import sys, time
@@ -203,6 +203,7 @@ def unknown_command(out:str='.', # the folder of a finished run
     write_json(out/'studies'/'unknown'/'about.json', study_record(out, time.time()-t, ood=ood, n=n, size=size, seed=seed, m=m))
     print(unknown_text(report))
 
+# %% ../nbs/20d_unknown.ipynb #20d0003f
 def main(argv=None): return command_line(unknown_command, argv, 'chromatic.unknown')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())
