@@ -235,9 +235,6 @@ def artifact_tests_command(out:str='.', # the folder of a run, or where the resu
     print(summary(jsonable(tests)) + f'\ntests: {path}')
 
 # %% ../nbs/17_artifact_tests.ipynb #9efc82c2
-#| export
-
-# %% ../nbs/17_artifact_tests.ipynb #9efc82cf
 def main(argv=None): return command_line(artifact_tests_command, argv, 'chromatic.artifact_tests')
 
 if __name__=='__main__' and '__file__' in globals(): sys.exit(main())

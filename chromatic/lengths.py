@@ -137,24 +137,25 @@ def length_name(config:dict # of run.json
     return ', '.join(f"{k}, {plural(r['epochs'], 'epoch')}" for k,r in config['recipes'].items())
 
 def lengths_command(out:str='.', # the folder of a run
-                    longer:str='', # those of the same recipe and seeds with more --epochs, commas between; required
+                    longer:str='', # those of the same recipe and seeds with other --epochs, commas between; required
                     m:int=999, # relabellings of the members
                     seed:int=0):
     "Populations of one recipe and several lengths of training: does structure shrink?"
     t, outs = time.time(), [out, *(o.strip() for o in longer.split(',') if o.strip())]
     if len(outs)<2: raise UserError('--longer: expected the folder of at least one other run')
     runs = {o: read_run(o) for o in outs}
+    if more := [o for o in outs if len(runs[o]['config']['recipes'])>1]: raise UserError(f"{more[0]}: {plural(len(runs[more[0]]['config']['recipes']), 'recipe')}, expected members of one")
     for o in outs[1:]: check_alike(f'--longer {o}', runs[o]['config'], out, runs[out]['config'], free=('epochs',))
     outs = sorted(outs, key=lambda o: max(r['epochs'] for r in runs[o]['config']['recipes'].values())) # the shortest training first
-    pops = {length_name(runs[o]['config']): load_population(o) for o in outs}
-    if len(pops)<len(outs): raise UserError(f'--longer {longer}: two runs of the same recipe and length ({next(iter(pops))})')
+    names = [length_name(runs[o]['config']) for o in outs]
+    if twice := [n for n in names if names.count(n)>1]: raise UserError(f'--longer {longer}: two runs of the same recipe and length ({twice[0]})')
+    pops = dict(zip(names, map(load_population, outs)))
     tests = [read_json(Path(o)/'artifacts'/'reports'/'artifact_tests.json', has=('null','n_axes')) for o in outs]
     rows = {n: dict(length_row(p), null=q['null'], n_axes=q['n_axes']['count']) for (n,p),q in zip(pops.items(), tests)}
     seeds = common_seeds({n: p.members.seed for n,p in pops.items()})
     if len(seeds)<6: raise UserError(f'--longer {longer}: {counted(len(seeds), "seed")} in common (one member each), expected at least 6')
     paired = {n: p.take([int(np.flatnonzero(p.members.seed==s)[0]) for s in seeds]) for n,p in pops.items()}
     by_chance = {n: r['null']['held_out_top2'].get('mean') or 0. for n,r in rows.items()} # there is none with fewer than eight members
-    names = list(paired)
     steps = list(zip(names, names[1:]))+([(names[0], names[-1])] if len(names)>2 else []) # from each to the next, and from the first to the last
     changes = {f'{a} to {b}': length_change(paired[a], paired[b], check_m(m), seed, (by_chance[a], by_chance[b])) for a,b in steps}
     write_json((reports := Path(out)/'artifacts'/'reports')/'lengths.json', dict(lengths=names, rows=rows, changes=changes, seeds=seeds, config=dict(m=m, seed=seed)))

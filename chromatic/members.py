@@ -52,11 +52,13 @@ def _brief(o)->str: return 'not set' if o is None else str(o)[:12]+'…' if len(
 def check_alike(what:str, # the run, as a message names it
                 config:dict, # of its run.json
                 other:str, of:dict, # the run that it is compared with, and its configuration
-                free=() # fields of a recipe, or 'repel', that may differ
+                free=() # fields of a recipe that may differ; 'repel', or fields of it ('repel.lam')
                )->None:
     "`UserError` that names what differs, where two runs are not of the same images, splits, recipes and repulsion"
     if diff := [k for k in ('dataset','data_hash','split_hash') if config.get(k)!=of.get(k)]: raise UserError(f'{what}: other images or splits than those of {other} ({diff[0]}); the same --dataset, --data_root and --split_seed are needed')
-    if 'repel' not in free and config.get('repel')!=of.get('repel'): raise UserError(f'{what}: its members repel each other in another way than those of {other}, or one does and the other does not')
+    if lost := [w for w,c in ((what, config), (other, of)) if 'recipes' not in c]: raise UserError(f'{lost[0]}: its run.json names no recipes; a run of an earlier version cannot be compared')
+    push, theirs = (None if 'repel' in free or not c.get('repel') else {k: v for k,v in c['repel'].items() if f'repel.{k}' not in free} for c in (config, of))
+    if diff := differences(push, theirs, 'repel', says='{} is {}, there {}'): raise UserError(f'{what}: repelled in another way than {other} ({diff[0]})')
     mine, theirs = ({n: {k: v for k,v in r.items() if k not in free} for n,r in completed(c)['recipes'].items()} for c in (config, of))
     if set(mine)!=set(theirs): raise UserError(f"{what}: members of {', '.join(mine)}, and {other} has {', '.join(theirs)}; the same --recipe is needed")
     if diff := differences(mine, theirs, says='{} is {}, there {}'): raise UserError(f"{what}: another recipe than that of {other} ({diff[0]})"+(f"; only {' and '.join(f'--{k}' for k in free)} may differ" if free else ''))

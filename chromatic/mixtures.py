@@ -143,10 +143,11 @@ def say_mixtures(report:dict # of `mixtures`
     k = max(r['k'] for r in report['table'])
     rows, b = {r['score']: r for r in report['table'] if r['k']==k}, report['best'][str(k)]
     show = lambda s, v, lo, hi: with_range(v, lo, hi, 2 if s=='accuracy' else 4, 100 if s=='accuracy' else 1)+(' points' if s=='accuracy' else ' nats')
-    def word(v): return 'better' if np.isfinite(v['lo'] or np.nan) and v['lo']>0 else 'worse' if np.isfinite(v['hi'] or np.nan) and v['hi']<0 else 'not shown to differ'
-    def sure(v): return '' if np.isfinite(v['lo'] or np.nan) else '; too few members for an interval'
-    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'not shown to differ'} ({show(s, r['value'], r['lo'], r['hi'])}; p {chance(r['p_holm'])} after Holm)" for s,r in rows.items() if s!='brier'),
-            f"one of each of {k} groups against {k} of {b['group']}, the best on the probe"+(f", at {b['cost']:.2f} times the cost" if b['cost'] else '')+': '+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {word(v)} ({show(s, v['gain'], v['lo'], v['hi'])}{sure(v)})" for s,v in b['scores'].items() if s!='brier')]
+    def known(o): return o is not None and np.isfinite(o)
+    def word(v): return 'better' if known(v['lo']) and v['lo']>0 else 'worse' if known(v['hi']) and v['hi']<0 else 'not shown to differ'
+    def sure(v): return '; uncorrected' if known(v['lo']) else '; too few members for an interval'
+    return [f"mixing {k} groups instead of taking {k} of one, the same members: "+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {'better' if r['p_holm']<=.05 and r['value']>0 else 'worse' if r['p_holm']<=.05 and r['value']<0 else 'not shown to differ'} (gain {show(s, r['value'], r['lo'], r['hi'])}; p {chance(r['p_holm'])} after Holm)" for s,r in rows.items() if s!='brier'),
+            f"one of each of {k} groups against {k} of {b['group']}, the best on the probe"+(f", at {b['cost']:.2f} times the cost" if b['cost'] else '')+': '+'; '.join(f"{dict(accuracy='accuracy', nll='NLL')[s]} {word(v)} (gain {show(s, v['gain'], v['lo'], v['hi'])}{sure(v)})" for s,v in b['scores'].items() if s!='brier')]
 
 def mixtures_command(out:str='.', # the folder of a run of several recipes
                      draws:int=100, # ensembles of each kind

@@ -56,9 +56,9 @@ def say_ensemble(ensemble:dict # of ensemble.json, or None
 
 def kept(enough:dict # of ensemble.json
         )->str:
-    "What the members that are enough gain of what all gain, in words; '' where that is nothing"
+    "What the members that are enough gain of what all gain, in words; '' where all are needed, or gain nothing that can be told from chance"
     p = enough['part']
-    return '' if p is None or not np.isfinite(p) else f"more than all {enough['of']} together" if p>1 else 'none of the gain of all' if p<=0 else f"{p:.0%} of what all {enough['of']} give"
+    return '' if p is None or not np.isfinite(p) or enough['k']==enough['of'] else f"more than all {enough['of']} together" if p>1 else 'none of the gain of all' if p<=0 else f"{'under 1%' if p<.01 else f'{p:.0%}'} of what all {enough['of']} give"
 
 def say_enough(enough:dict # of ensemble.json
               )->str:
@@ -88,7 +88,7 @@ def headline(analysis:dict, tests:dict=None, ensemble:dict=None)->str:
     if found: said.append(f"axis 1 follows {COVARIATES[found[0]['covariate']]}{' most'*(len(found)>1)} (ρ = {number(found[0]['rho'],2)})")
     elif rows and S>5: said.append('axis 1 follows nothing known of the members beyond chance') # fewer have too few orders for any correlation to be beyond it
     if e := (ensemble or {}).get('enough'):
-        part = f" and gave {kept(e)} on test" if e['k']<e['of'] and kept(e) else ''
+        part = f" and gave {kept(e)} on test" if kept(e) else ''
         who = f"{e['k']} of {e['of']} members promised" if e['k']<e['of'] else f"it takes all {e['of']} members to promise"
         said.append('no subset promised more than the best single member' if e['promised']<=1e-9 else f"{who} {e['share']:.0%} of the largest gain (Brier score){part}")
     return (text := '; '.join(said))[:1].upper()+text[1:]+'.'*bool(said)
@@ -169,7 +169,7 @@ def use(analysis, ensemble, pic, out='FOLDER')->list:
     top = ensemble['best_single']['max_over_test']
     out = [H2('Which should be combined?'), pic('ensemble','Test scores of ensembles chosen on the probe, by size, a line a strategy. The band is the middle 95% of random choices; where all subsets can be tried, the dotted line is the best in hindsight, which nobody could have chosen.'),
            pic('promise','What each choice seemed worth where it was made (open) and what it is worth on the test examples (filled): the arrow is the price of choosing, and of other examples.'), ensemble_rows(ensemble),
-           *([Details(Summary('Who has what weight in weights'), weights_table(ensemble))] if 'weights' in ensemble['strategies'] else []), *([Details(Summary('All members pooled in other ways'), pooling_rows(ensemble))] if ensemble.get('pooling') else []),
+           *([Details(Summary('The best weights, member by member'), weights_table(ensemble))] if 'weights' in ensemble['strategies'] else []), *([Details(Summary('All members pooled in other ways'), pooling_rows(ensemble))] if ensemble.get('pooling') else []),
            P(f"Intervals: 95% bootstrap over test examples; for random-k the middle 95% of subsets. weights: best weights by Brier score, the size is how many are above 0; greedy-best: with replacement, where the NLL was lowest. Regret: accuracy lost to the best subset of that size in hindsight, equally weighted; negative where members that come again beat it. Maximum over test, for comparison with older reports only: {number(top['accuracy'],4)} ({top['id']}).", cls='note')]
     if analysis.get('diversity'): out += [H2('Does distance buy anything?'), pic('gain','Mean pairwise distance on the probe, and gain over the mean member on test, one point a subset.'), pic('diversity','Correlation of five measures of difference with five gains, 95% intervals; filled: beyond chance, corrected for their number; crosses: arithmetic.'), Details(Summary('All correlations'), gain_table(analysis)),
         P('Correlations within one size. For the Brier score the relation with distance is arithmetic (the ambiguity identity), exact on one and the same examples, and no finding. Intervals by a jackknife that leaves out members, p by relabelling them.', cls='note')]

@@ -109,6 +109,7 @@ def compare_repelled(out, repelled:list)->tuple: # λ -> scores, seconds; how ma
     found = sorted((_repelled(o, plain, config)+(o,) for o in repelled), key=lambda o: o[0])
     who = found[0][1].members[['seed','cohort','order']]
     for l,p,c,o in found[1:]:
+        check_alike(f'--repelled {o}', read_run(o)['config'], found[0][3], read_run(found[0][3])['config'], free=('repel.lam','repel.cohort'))
         if not who.equals(p.members[['seed','cohort','order']]): raise UserError(f'--repelled {o}: other cohorts than those of {found[0][3]}; the same --seeds, --cohorts and --seed are needed')
     if len({o[0] for o in found})<len(found): raise UserError(f'--repelled: two runs of the same λ ({", ".join(format(o[0], "g") for o in found)})')
     same = plain.take([int(np.flatnonzero(plain.members.seed==s)[0]) for s in who.seed])
