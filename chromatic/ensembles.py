@@ -112,8 +112,8 @@ def ensemble_text(pop, table:pd.DataFrame, top:dict, # of `max_over_test`
     if pooled is not None:
         lines += ['', f'All {pop.S} members pooled in other ways:', f"{'mean':<12}{'order':<26}"+_HEAD[21:117].rstrip()]
         lines += [f'{r["pool"]:<12}{r["order"]:<26}'+''.join(f'{cell(r,s):<24}' for s in SCORES).rstrip() for _,r in pooled.iterrows()]
-    votes = pop.kind=='labels'
-    return '\n'.join(lines+['', say_enough(enough(table)), '', f"best-single      {table.ids[0][0]}, the best on the probe",
+    votes, best = pop.kind=='labels', [sorted(zip(r.ids, r.weights), key=lambda o: -o[1]) for _,r in table[table.strategy=='weights'].iterrows()]
+    return '\n'.join(lines+['', say_enough(enough(table)), '', *(f"weights          {', '.join(f'{i} {w:.3f}' for i,w in o)}" for o in best), f"best-single      {table.ids[0][0]}, the best on the probe",
         f"max over test    {top['accuracy']:.4f} ({top['id']}): chosen in hindsight, for comparison with older reports only",
         'random-k         mean over subsets (all of a size where there are few) and the middle 95% of them',
         *([] if votes else ['greedy           k additions of whoever lowers the NLL on the probe most, members may come again; greedy-best where that was lowest']),

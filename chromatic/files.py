@@ -241,7 +241,7 @@ def command_line(func, # its parameters are the flags, its docments their help
                 )->int:
     "Parse `argv`, call `func`, and return the exit status: 0 or what `func` returns, 2 for the user's mistake, 130 for Ctrl-C"
     p = anno_parser(func, prog=prog or func.__name__)
-    p.error = lambda message: p.exit(2, f'{p.prog}: error: {message}; --help lists the flags\n') # one line, without the usage
+    p.allow_abbrev, p.error = False, lambda message: p.exit(2, f'{p.prog}: error: {message}; --help lists the flags\n') # one line, without the usage
     args = {k:v for k,v in vars(p.parse_args(argv)).items() if k not in ('pdb','xtra')}
     try:
         for k in {'seed','split_seed'} & set(args):

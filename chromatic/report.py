@@ -194,7 +194,7 @@ def report_html(analysis:dict, # of analysis.json
     title = f"{analysis['S']} members in function space"
     short = headline(analysis, tests, ensemble)
     body = [H1(title), P(about(analysis, run), cls='sub'), P(lead, cls={True:'lead yes',False:'lead no',None:'lead'}[yes]), P(short, cls='short') if short else '', tiles(analysis, tests, ensemble),
-            Div(*map(P, said+((tests or {}).get('verdict') or {}).get('said', [])+[say_axis(analysis), say_ensemble(ensemble)]+([say_enough(ensemble['enough'])] if (ensemble or {}).get('enough') else [])+analysis['notes']), cls='verdict'),
+            Div(*map(P, analysis['notes']+said+((tests or {}).get('verdict') or {}).get('said', [])+[say_axis(analysis), say_ensemble(ensemble)]+([say_enough(ensemble['enough'])] if (ensemble or {}).get('enough') else [])), cls='verdict'),
             *evidence(analysis, tests, pic, out), *meaning(analysis, tests, pic), *use(analysis, ensemble, pic, out),
             H2('Members'), member_table(members, colours), P('Measured on the probe'+('; confidence and ECE of the raw probabilities, before the temperature' if 'confidence' in members else '')+'.', cls='note'), *(P(o, cls='note') for o in analysis.get('lacks') or []), H2('How this was made'), *how(analysis, run, out, ((tests or {}).get('config') or {}).get('m', 0))]
     return document(title, *body)

@@ -48,7 +48,7 @@ def repulsion_table(scores:dict # λ, or what the first is called -> of `cohort_
     "A row for each other λ and measure: means, the paired difference with 95% interval and p over cohorts, Holm's p over the whole table"
     lams = list(scores)
     base, rows = scores[lams[0]], []
-    if len(base)<3: raise UserError(f'{counted(len(base), "cohort")}: expected at least 3')
+    if len(base)<3: raise UserError(f'{counted(len(base), "cohort")}: expected at least 3 (chromatic_run --repel --cohorts 3)')
     for l in lams[1:]:
         for k in MEASURES:
             d = scores[l][k].to_numpy()-base[k].to_numpy()
