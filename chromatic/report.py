@@ -156,8 +156,9 @@ def where(analysis, pic)->list:
 def meaning(analysis, tests, pic)->list:
     "Sections on distances and on what the axes follow"
     inertia = ', '.join(f'{k} {percent(v)}' for k,v in analysis['negative_inertia'].items() if v>1e-9)
-    sem = analysis['semantic_axes']
-    heads = [P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."), axis_table(analysis)] if sem['table'] else [P(say_axis(analysis), cls='note')]
+    sem, n = analysis['semantic_axes'], ((tests or {}).get('n_axes') or {}).get('count')
+    beyond = '' if n is None else f' Axes above chance: {n}. What any other axis follows is told of these members alone.'
+    heads = [P(f"Rank correlations (Spearman) of the members' places on each axis with what is known of them, measured on the {sem['on']} examples. p is corrected for the largest of the whole table; bold where it is at most 0.05."+beyond), axis_table(analysis)] if sem['table'] else [P(say_axis(analysis), cls='note')]
     spread = analysis['effective_dimension']
     return [H2('What do the axes mean?'), *heads, *(P(o, cls='note') for o in sem['left_out']), *where(analysis, pic),
             H2('Distances'), pic('matrix','Squared distance of each pair of members, in the order of the tree beside it, average linkage.'), metric_table(tests or {}, analysis['metric']),

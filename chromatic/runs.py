@@ -88,7 +88,7 @@ def _in_rounds(data, splits, jobs:list, missing:set, device, workers:int, out, s
 # %% ../nbs/06a_runs.ipynb #06a0000c
 def read_run(out)->dict:
     "run.json of the run in a folder; `UserError` where there is none"
-    if not (path := Path(out)/'runs'/'run.json').exists(): raise UserError(f'{out}: no run here (runs/run.json is missing); train one with: chromatic_run --out {out}')
+    if not (path := Path(out)/'runs'/'run.json').exists(): raise UserError(f'{out}: no run here (runs/run.json is missing); '+(f'there is one in {up}' if ((up := Path(out).resolve().parent)/'runs'/'run.json').exists() else f'train one with: chromatic_run --out {out}'))
     return read_json(path, has=('config','ids','classes'))
 
 def _claim(out:Path, config:dict, jobs:list, classes, snapshots, splits)->SnapshotConfig:
